@@ -1,0 +1,72 @@
+"""Trains a tokenizer on a sample that Ray Data draws from all shards in parallel.
+
+A document is in the sample if a hash of (seed, text) says so; only the sample reaches this
+process, never the corpus. Held-out documents stay out of it.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.data
+
+from cluster.ingest import GROUP_BYTES, MOST_IN_GROUP, keep_order
+from llm.config import DataConfig, TokenizerConfig
+from llm.documents import is_held_out, is_sampled, read_unit
+from llm.shards import Unit
+from llm.tokenizer import TokenizerReport, train
+
+
+@dataclass(frozen=True)
+class Sample:
+    """About `bytes` of a corpus' training text, the same whatever reads it."""
+
+    units: tuple[Unit, ...]
+    data: DataConfig
+    bytes: int
+    seed: int
+
+    def texts(self) -> Iterator[str]:
+        """The sample's documents, in the order of the shards."""
+        size = self.group_size()
+        groups = math.ceil(len(self.units) / size)
+        dataset = ray.data.range(groups, override_num_blocks=groups).map_batches(
+            self.group_texts, fn_kwargs={"size": size}, batch_size=1
+        )
+        keep_order(dataset.context)
+        left = self.bytes
+        for row in dataset.iter_rows():
+            left -= len(row["text"].encode())
+            yield row["text"]
+            if left <= 0:
+                return
+
+    def group_size(self) -> int:
+        """Units that one task reads."""
+        mean = sum(unit.bytes for unit in self.units) / len(self.units)
+        return min(MOST_IN_GROUP, math.ceil(GROUP_BYTES / mean))
+
+    def group_texts(self, batch: dict[str, np.ndarray], size: int) -> Iterator[dict[str, Any]]:
+        """The sampled documents of one group of units."""
+        first = int(batch["id"][0]) * size
+        share = min(1.0, self.bytes / sum(unit.bytes for unit in self.units))
+        fraction = self.data.validation.fraction
+        for unit in self.units[first : first + size]:
+            texts = [
+                text
+                for text in read_unit(unit, self.data)
+                if not is_held_out(text, fraction) and is_sampled(text, share, self.seed)
+            ]
+            if texts:
+                yield {"text": np.array(texts, dtype=object)}
+
+
+def train_tokenizer(
+    units: list[Unit], data: DataConfig, config: TokenizerConfig, seed: int, path: Path
+) -> TokenizerReport:
+    """Train a tokenizer on a sample of the training text and write it to `path`."""
+    sample = Sample(tuple(units), data, config.sample_bytes, seed)
+    return train(sample.texts(), config, path, seed=seed)

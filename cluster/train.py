@@ -1,0 +1,115 @@
+"""`llm.pretrain` on Ray Train: the same loop in W workers, fed by one ordered stream.
+
+Workers come and go in groups. Whenever Ray Train starts a group, the dataset factory reads the
+newest checkpoint's cursor and builds the stream from there, and every worker loads that very
+checkpoint. Checkpoints are ours (`llm.checkpoint`): one rename commits weights and data position
+together, while Ray Train would commit them at its controller's next poll.
+
+A user's mistake is returned, not raised, since Ray Train would retry whatever is raised.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.data import Dataset
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.queue import Queue
+
+from cluster.config import ClusterConfig
+from cluster.ingest import InOrder, Stream, blocks_of
+from llm import checkpoint
+from llm.data import require_training_text
+from llm.errors import UserError
+from llm.metrics import Emit, Event
+from llm.pretrain import Pretraining, PretrainTask, sequences_of
+
+COLLECTIVE_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class StreamFactory:
+    """Called by Ray Train at every start of a worker group: the rest of the task's stream."""
+
+    task: PretrainTask
+
+    def __call__(self) -> Dataset:
+        """The stream from the newest checkpoint on."""
+        task = self.task
+        found = checkpoint.newest(task.checkpoints)
+        position = checkpoint.read_position(found) if found else checkpoint.Position()
+        needed = (task.train.steps - position.step) * task.train.batch
+        sequences = sequences_of(task)
+        return Stream(sequences, position.cursor, needed, task.train.micro_batch).dataset()
+
+
+def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
+    """Train a task on the connected cluster; returns its final figures."""
+    require_training_text(sequences_of(task))
+    with events_to(emit) as queue:
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"task": task, "queue": queue, "cpus": cluster.cpus_per_worker},
+            scaling_config=ScalingConfig(
+                num_workers=cluster.workers,
+                use_gpu=cluster.gpus_per_worker > 0,
+                resources_per_worker=resources(cluster),
+            ),
+            run_config=RunConfig(
+                name="ray",
+                storage_path=task.folder,
+                failure_config=FailureConfig(max_failures=cluster.max_failures),
+            ),
+            torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
+            datasets={"train": StreamFactory(task)},  # type: ignore[dict-item]
+            dataset_config=InOrder(),
+        )
+        outcome = trainer.fit().return_value
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def resources(cluster: ClusterConfig) -> dict[str, float]:
+    """What one worker reserves."""
+    wanted: dict[str, float] = {"CPU": cluster.cpus_per_worker}
+    return wanted | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
+
+
+def work(config: dict[str, Any]) -> Event | UserError:
+    """What every worker runs."""
+    torch.set_num_threads(config["cpus"])
+    shard = ray.train.get_dataset_shard("train")
+    actor = config["queue"].actor
+    try:
+        run = Pretraining(config["task"], lambda event: actor.put_nowait.remote(event))
+        return run.run(lambda cursor: blocks_of(shard, cursor, run.world.rank))
+    except UserError as error:
+        return error
+'''
+
+
+@contextmanager
+def events_to(emit: Emit) -> Iterator[Queue]:
+    """A queue on the cluster whose events reach `emit` in this process, in order."""
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def drain() -> None:
+        with suppress(ray.exceptions.RayError):
+            while (event := queue.get()) is not None:
+                emit(event)
+
+    reader = threading.Thread(target=drain, daemon=True)
+    reader.start()
+    try:
+        yield queue
+        queue.put(None)
+        reader.join()
+    finally:
+        queue.shutdown(force=True)

@@ -1,0 +1,84 @@
+"""What a person sees while a stage trains: one live line on a terminal, plain lines elsewhere.
+
+Takes the events of `llm.metrics` and nothing else, so it looks the same whatever trains.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from llm.metrics import Event, duration, quantity, step_line
+
+
+class Watch:
+    """Shows events as they come; use it in a `with` block."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live = console.is_terminal
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), console=console
+        )
+        self.task = self.bar.add_task("starting the workers", total=None)
+
+    def __enter__(self) -> "Watch":
+        if self.live:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        show = SHOW.get(event["event"])
+        if show is not None:
+            show(self, event)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a line above the live one."""
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def started(self, event: Event) -> None:
+        """The workers are up."""
+        again = f", continuing behind step {event['step']}" if event["step"] else ""
+        workers = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
+        parameters = quantity(event["parameters"])
+        precision, device = event["precision"], event["device"]
+        self.say(f"{parameters} parameters on {workers} ({device}, {precision}){again}")
+
+    def stepped(self, event: Event) -> None:
+        """Some more steps are done."""
+        if not self.live:
+            self.say(step_line(event))
+            return
+        self.bar.update(
+            self.task,
+            total=event["steps"],
+            completed=event["step"],
+            description=f"step {event['step']}/{event['steps']} loss {event['loss']:.3f} "
+            f"{quantity(event['tokens_per_second'])} tok/s eta {duration(event['eta'])}",
+        )
+
+    def validated(self, event: Event) -> None:
+        """The model was measured on held-out text."""
+        self.say(
+            f"step {event['step']}: validation {event['bpb']:.3f} bits per byte "
+            f"(loss {event['loss']:.3f})",
+            style="bold",
+        )
+
+    def sampled(self, event: Event) -> None:
+        """The model wrote something."""
+        text = " ".join((event["prompt"] + event["text"]).split())
+        self.say(f"  {text}", style="italic")
+
+
+SHOW: dict[str, Callable[[Watch, Any], None]] = {
+    "start": Watch.started,
+    "step": Watch.stepped,
+    "validation": Watch.validated,
+    "sample": Watch.sampled,
+}

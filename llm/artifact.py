@@ -1,0 +1,47 @@
+"""A trained model as a folder that stands alone: weights, shape and tokenizer.
+
+    model.safetensors   parameters in fp32, tied ones once
+    model.json          {"model": ModelConfig, "vocab_size": ...}
+    tokenizer.model     sentencepiece
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from llm.checkpoint import load_weights, save_weights
+from llm.config import ModelConfig
+from llm.errors import ArtifactError
+from llm.files import write_json
+from llm.model import Transformer
+from llm.tokenizer import Tokenizer
+
+
+def write_shape(folder: Path, model: ModelConfig, tokenizer: Path, vocab_size: int) -> None:
+    """Put down what the weights of this folder belong to."""
+    shutil.copyfile(tokenizer, folder / "tokenizer.model")
+    write_json(folder / "model.json", {"model": asdict(model), "vocab_size": vocab_size})
+
+
+def write_model(folder: Path, model: torch.nn.Module) -> None:
+    """Write the weights under a temporary name, then give them theirs."""
+    temporary = folder / ".model.safetensors.tmp"
+    save_weights(model, temporary)
+    temporary.replace(folder / "model.safetensors")
+
+
+def read_model(folder: Path, weights: Path | None = None) -> tuple[Transformer, Tokenizer]:
+    """The model and tokenizer of a folder; `weights` may name a checkpoint's instead."""
+    try:
+        shape = json.loads((folder / "model.json").read_text())
+        model = Transformer(ModelConfig(**shape["model"]), shape["vocab_size"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder / 'model.json'}: not a readable model description ({error}); "
+            "remove the folder and run the spec again"
+        ) from error
+    load_weights(model, weights or folder / "model.safetensors")
+    return model.eval(), Tokenizer(folder / "tokenizer.model")

@@ -1,0 +1,223 @@
+"""What text, tokenizer, model and training are made of: frozen records, neither torch nor ray.
+
+A field typed `Auto[...]` also takes the word `auto`; `jobs.plan` replaces it by a plain number
+before anything runs, so the code that reads these records only ever sees numbers.
+The string below a field is its help: it goes into the JSON Schema and the README.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+T = TypeVar("T")
+
+auto: Any = "auto"
+"""Default of a field that the plan works out."""
+
+
+class OrAuto:
+    """Marks a field that accepts the word `auto` besides its own type."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_wrap_validator_function(
+            lambda value, inner: value if value == "auto" else inner(value), handler(source)
+        )
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: Any, handler: Callable[[Any], Any]) -> Any:
+        return {"anyOf": [{"const": "auto"}, handler(schema)]}
+
+
+class OneOrMany:
+    """Marks a tuple field that accepts a single value in place of a list of one."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        items = core_schema.tuple_variable_schema(core_schema.str_schema(), strict=False)
+        return core_schema.no_info_before_validator_function(
+            lambda value: (value,) if isinstance(value, str) else value, items
+        )
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: Any, handler: Callable[[Any], Any]) -> Any:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def record(cls: type[T]) -> type[T]:
+    """A frozen, keyword-only dataclass that a spec fills in: strictly typed, no unknown keys."""
+    settings = {"strict": True, "extra": "forbid", "use_attribute_docstrings": True}
+    cls.__pydantic_config__ = settings  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+Auto = Annotated[T, OrAuto()]
+Count = Annotated[int, Gt(0)]
+CountOrZero = Annotated[int, Ge(0)]
+Rate = Annotated[float, Gt(0)]
+RateOrZero = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
+Strings = Annotated[tuple[str, ...], OneOrMany()]
+AtLeastOneString = Annotated[tuple[str, ...], OneOrMany(), MinLen(1)]
+
+
+@record
+class ValidationConfig:
+    """Which text is held out of training, and how much of it measures the model."""
+
+    fraction: ShareBelowOne = 0.05
+    """Share of documents held out, chosen by a hash of their text; 0 holds out none."""
+    shards: Strings = ()
+    """Files, folders or globs of held-out text; when given, `fraction` must be 0."""
+    tokens: Count = 32_768
+    """Tokens of held-out text that a validation reads at most."""
+
+
+@record
+class DataConfig:
+    """Where the text is and how it is read."""
+
+    shards: AtLeastOneString
+    """Files, folders, globs or URIs (s3://, gs://, https://); `pydoc://` is Python's own docs."""
+    format: Literal["auto", "parquet", "jsonl", "txt"] = "auto"
+    """How shards are written; auto goes by the file name (.parquet .jsonl .txt, also .gz)."""
+    text: str = "text"
+    """Column (parquet) or key (jsonl) that holds a document's text."""
+    documents: Literal["file", "line", "paragraph"] = "file"
+    """What one document is in a txt shard; a file is cut at line ends into about 64 KiB each."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    """Held-out text."""
+
+
+@record
+class TokenizerConfig:
+    """A sentencepiece tokenizer, trained on a sample of the data or taken from a file."""
+
+    model: Literal["unigram", "bpe", "char", "word"] = "unigram"
+    """How text is cut into tokens."""
+    vocab_size: Auto[Count] = auto
+    """Tokens, reserved ones included; auto: 8192, and for char and word all that occur."""
+    byte_fallback: Auto[bool] = auto
+    """Spell unknown characters as UTF-8 bytes (256 tokens); auto: yes for unigram and bpe."""
+    coverage: Annotated[float, Gt(0), Le(1)] = 0.9995
+    """Share of the sample's characters that get a token of their own."""
+    normalize: Literal["none", "nfkc"] = "none"
+    """Unicode normalisation of all text; none keeps every character as it is."""
+    sample_bytes: Count = 20_000_000
+    """Bytes of text that the tokenizer is trained on, drawn evenly from all shards."""
+    file: str | None = None
+    """A sentencepiece .model to use as it is; then nothing is trained."""
+
+
+@record
+class ModelConfig:
+    """A decoder-only transformer. `depth` alone is enough: the rest follows from it."""
+
+    depth: Count = 6
+    """Number of layers, the one dial of the model's size."""
+    width: Auto[Count] = auto
+    """Features per token; auto: 64 x depth."""
+    heads: Auto[Count] = auto
+    """Attention heads; auto: one for every 64 of width."""
+    hidden: Auto[Count] = auto
+    """Features inside the MLP; auto: 4 x width (gelu), 8/3 x width up to a 64th (swiglu)."""
+    context: Count = 512
+    """Tokens the model sees at once."""
+    positions: Literal["rotary", "learned", "sinusoidal"] = "rotary"
+    """How the model knows where a token stands."""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """Normalisation before attention, MLP and head."""
+    mlp: Literal["swiglu", "gelu"] = "swiglu"
+    """Non-linearity of the MLP."""
+    bias: bool = False
+    """Additive terms in linear layers and layer norms."""
+    tied: bool = True
+    """Output head shares the token embedding's weights."""
+    dropout: ShareBelowOne = 0.0
+    """Share of activations dropped while training."""
+
+
+@record
+class OptimConfig:
+    """AdamW and its learning-rate schedule."""
+
+    lr: Auto[Rate] = auto
+    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020)."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """After warm-up: half a cosine, stable then linear decay, or no change."""
+    warmup: Auto[CountOrZero] = auto
+    """Steps of linear warm-up; auto: a 50th of all steps, at least 10."""
+    decay: Share = 0.2
+    """Share of all steps in which wsd decays."""
+    final_lr: Share = 0.1
+    """Learning rate at the end, as a share of the peak."""
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
+    """Decay rates of AdamW's two moments."""
+    eps: Rate = 1e-8
+    """AdamW's guard against division by zero."""
+    weight_decay: RateOrZero = 0.1
+    """Decay of matrices and embeddings; vectors (norms, biases) never decay."""
+    clip: RateOrZero = 1.0
+    """Largest gradient norm; 0 clips nothing."""
+
+
+@record
+class CheckpointConfig:
+    """When training commits its state, and what is kept."""
+
+    every: Auto[Count] = auto
+    """Steps between checkpoints; auto: a 10th of all steps."""
+    keep: Count = 2
+    """Newest checkpoints kept; the best by validation is kept besides."""
+
+
+@record
+class TrainConfig:
+    """How long, in what portions and how precisely a model is trained."""
+
+    tokens: Auto[Count] = auto
+    """Tokens to train on; auto: 20 per parameter (Hoffmann et al. 2022), or what `steps` makes."""
+    steps: Auto[Count] = auto
+    """Optimizer updates; auto: what `tokens` makes."""
+    batch: Auto[Count] = auto
+    """Sequences per update, over all workers; auto: 0.292 C^0.3271 tokens (DeepSeek LLM 2024)."""
+    micro_batch: Auto[Count] = auto
+    """Sequences per forward pass of a worker; auto: the largest divisor of batch up to 8."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of matrix products; auto: bf16 where the processor has instructions for it."""
+    validate_every: Auto[Count] = auto
+    """Steps between validations; auto: a 10th of all steps."""
+    log_every: Count = 10
+    """Steps between progress lines."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """The optimizer."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """What is saved when."""
+
+
+@record
+class SamplingConfig:
+    """How the next token is chosen."""
+
+    temperature: RateOrZero = 0.8
+    """Sharpness of the choice; 0 always takes the most probable token."""
+    top_k: CountOrZero = 0
+    """Choose among this many most probable tokens; 0: among all."""
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Choose among the most probable tokens that together reach this probability."""
+    min_p: ShareBelowOne = 0.0
+    """Drop tokens less probable than this share of the most probable one."""
+    max_tokens: Count = 128
+    """Tokens to write at most."""
+    stop: Strings = ()
+    """Strings that end the text; they are not written."""
+    seed: CountOrZero = 0
+    """Same seed, same text."""

@@ -1,0 +1,82 @@
+"""The run's log: one JSON object a line in metrics.jsonl, and the same object to whoever watches.
+
+Events: start, step, validation, sample, checkpoint, end. A run that goes on from step N first
+drops what an earlier attempt logged after N, so every step stands in the file once.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llm.files import write_atomic
+
+Event = dict[str, Any]
+Emit = Callable[[Event], None]
+
+
+class RunLog:
+    """Appends events to a file and hands them on; with no path it does neither (other ranks)."""
+
+    def __init__(self, path: Path | None, emit: Emit) -> None:
+        self.path = path
+        self.emit = emit
+
+    def rewind(self, step: int) -> None:
+        """Drop events of steps after `step`, and a last line that was cut off by a fall."""
+        if self.path is None or not self.path.exists():
+            return
+        kept = [event for event in read_log(self.path) if event["step"] <= step]
+        write_atomic(self.path, "".join(json.dumps(event) + "\n" for event in kept))
+
+    def __call__(self, event: str, step: int, **values: Any) -> None:
+        """Log one event of one step."""
+        if self.path is None:
+            return
+        record = {"event": event, "step": step, **values}
+        with open(self.path, "a") as file:
+            file.write(json.dumps(record) + "\n")
+        self.emit(record)
+
+
+def read_log(path: Path) -> list[Event]:
+    """The whole lines of a metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def quantity(value: float) -> str:
+    """A number in three digits: 0.25, 950, 12.3k, 13.8M, 1.25B."""
+    if abs(value) < 1000:
+        return f"{value:.3g}"
+    for unit in ("k", "M", "B", "T", "P", "E"):
+        value /= 1000
+        if abs(value) < 999.5:
+            break
+    return f"{value:.3g}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units: 42s, 3m 05s, 2h 10m, 3d 04h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def step_line(event: Event) -> str:
+    """A step event as one line for people."""
+    return " | ".join(
+        (
+            f"step {event['step']}/{event['steps']}",
+            f"loss {event['loss']:.3f}",
+            f"lr {event['lr']:.1e}",
+            f"{quantity(event['tokens_per_second'])} tok/s",
+            f"mfu {event['mfu']:.0%}",
+            f"data wait {event['data_wait']:.0%}",
+            f"eta {duration(event['eta'])}",
+        )
+    )

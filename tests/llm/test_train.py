@@ -1,0 +1,132 @@
+"""Trajectories: however a run is cut up, it takes the same steps."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llm.config import ModelConfig, OptimConfig, TrainConfig
+from llm.data import Block, Cursor
+from llm.errors import TrainingError
+from llm.model import Transformer
+from llm.optim import make_optimizer
+from llm.train import StepReport, StreamEnded, Training, fit, own_slots
+from llm.world import CPU, World
+from tests.tasks import losses, run_plain, write_task
+
+ROOT = Path(__file__).parents[2]
+ALONE = World(0, 1, CPU)
+VOCAB = 17
+
+
+def blocks(size: int, count: int) -> list[Block]:
+    """`count` x `size` fixed sequences in blocks of `size`, some of them short."""
+    ids = np.random.default_rng(0).integers(0, VOCAB, (count * size, 9), dtype=np.int32)
+    ids[::5, 6:] = -1
+    parts = ids.reshape(count, size, 9)
+    return [Block(part, Cursor(0, (i + 1) * size)) for i, part in enumerate(parts)]
+
+
+def train(batches: list[Block], **changes) -> tuple[Training, list[StepReport]]:
+    optim = OptimConfig(lr=changes.pop("lr", 1e-2), warmup=2)
+    settings = {"tokens": 1, "steps": 5, "batch": 8, "micro_batch": 8, **changes}
+    config = TrainConfig(optim=optim, **settings)
+    torch.manual_seed(0)
+    dropout = settings.pop("dropout", 0.0)
+    model = Transformer(
+        ModelConfig(depth=1, width=16, heads=2, hidden=32, context=8, dropout=dropout), VOCAB
+    )
+    training = Training(model, make_optimizer(model, optim))
+    reports: list[StepReport] = []
+    fit(
+        training,
+        batches,
+        config,
+        seed=1,
+        world=ALONE,
+        precision="fp32",
+        after_step=reports.append,
+    )
+    return training, reports
+
+
+def test_accumulated_micro_batches_equal_one_big_batch() -> None:
+    whole, once = train(blocks(8, 5))
+    parts, often = train(blocks(2, 20), micro_batch=2)
+    assert [r.loss for r in often] == pytest.approx([r.loss for r in once], abs=1e-5)
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_first_loss_of_a_fresh_model_is_that_of_guessing() -> None:
+    _, reports = train(blocks(8, 5))
+    assert reports[0].loss == pytest.approx(np.log(VOCAB), abs=0.05)
+    assert reports[0].tokens == sum((b.ids[:, 1:] >= 0).sum() for b in blocks(8, 1))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(depth=1, width=16, heads=2, hidden=32, context=8), VOCAB)
+    with torch.no_grad():
+        model.embedding.weight[3, 0] = float("inf")
+    optim = OptimConfig(lr=1e-2, warmup=0)
+    training = Training(model, make_optimizer(model, optim))
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan.*not changed.*optim\.lr"):
+        fit(
+            training,
+            blocks(8, 1),
+            TrainConfig(tokens=1, steps=1, batch=8, micro_batch=8, optim=optim),
+            seed=1,
+            world=ALONE,
+            precision="fp32",
+            after_step=lambda _: None,
+        )
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert training.position.step == 0
+
+
+def test_a_stream_that_ends_early_is_noticed() -> None:
+    with pytest.raises(StreamEnded, match="step 5"):
+        train(blocks(8, 4))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_slots_are_dealt_in_turn_over_steps(size: int) -> None:
+    for start in range(0, 24, 4):
+        dealt = {s: r for r in range(size) for s in own_slots(start, 4, World(r, size, CPU))}
+        assert dealt == {slot: (start + slot) % size for slot in range(4)}
+
+
+def test_a_run_that_fell_takes_the_same_steps_as_one_that_did_not(tmp_path: Path) -> None:
+    task = write_task(tmp_path, steps=30, save_every=10, model={"dropout": 0.1})
+    run_plain(task, tmp_path / "whole")
+    command = [sys.executable, "-m", "tests.tasks", str(task), str(tmp_path / "fallen"), "17"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
+    assert not (tmp_path / "fallen" / "model.safetensors").exists()
+    run_plain(task, tmp_path / "fallen")
+    assert losses(tmp_path / "fallen") == losses(tmp_path / "whole")
+    one = load_file(tmp_path / "whole" / "model.safetensors")
+    two = load_file(tmp_path / "fallen" / "model.safetensors")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_two_workers_of_torchrun_take_the_steps_of_one(tmp_path: Path) -> None:
+    task = write_task(tmp_path, steps=50, model={"dropout": 0.1})
+    run_plain(task, tmp_path / "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    subprocess.run(
+        [*torchrun, "--standalone", "-m", "llm.pretrain", str(task), str(tmp_path / "two")],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    assert losses(tmp_path / "one")[-1] < losses(tmp_path / "one")[0] - 0.5

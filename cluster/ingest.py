@@ -11,7 +11,7 @@ The dataset is finite, since Ray Data has no endless one, but long enough for th
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class Stream:
         """How many positions hold the rows, judged by the first two."""
         units = self.sequences.units
         seen = range(self.cursor.unit, self.cursor.unit + min(2, len(units)))
-        rows = sum(len(self.sequences.rows(position)) for position in seen) / len(seen)
+        rows = sum(len(self.sequences.rows(Cursor(unit)).row) for unit in seen) / len(seen)
         return len(units) + math.ceil(MARGIN * self.needed / max(rows, 0.5))
 
     def group_size(self, positions: int) -> int:
@@ -74,12 +74,10 @@ class Stream:
     def group_rows(self, batch: dict[str, np.ndarray], size: int) -> Iterator[dict[str, Any]]:
         """The rows of one group of positions, a portion for every position that has any."""
         first = self.cursor.unit + int(batch["id"][0]) * size
-        for position in range(first, first + size):
-            skip = self.cursor.row if position == self.cursor.unit else 0
-            ids = self.sequences.rows(position)[skip:]
-            if len(ids):
-                row = np.arange(skip, skip + len(ids))
-                yield {"ids": ids, "unit": np.full(len(ids), position), "row": row}
+        for unit in range(first, first + size):
+            block = self.sequences.rows(max(self.cursor, Cursor(unit)))
+            if len(block.row):
+                yield {"ids": block.ids, "unit": block.unit, "row": block.row}
 
 
 class InOrder(ray.train.DataConfig):
@@ -107,11 +105,7 @@ def keep_order(context: DataContext) -> None:
     context.print_on_execution_start = False
 
 
-def blocks_of(shard: ray.data.DataIterator, cursor: Cursor, rank: int) -> Iterable[Block]:
-    """A worker's share as blocks; checks that the stream starts where the weights stopped."""
-    batches = shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=4)
-    for index, batch in enumerate(batches):
-        unit, row = batch["unit"], batch["row"]
-        first = Cursor(int(unit[0]), int(row[0]))
-        assert index or rank or first >= cursor, (first, cursor)
-        yield Block(batch["ids"], Cursor(int(unit[-1]), int(row[-1]) + 1))
+def blocks_of(shard: ray.data.DataIterator) -> Iterator[Block]:
+    """A worker's share as blocks."""
+    for batch in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=4):
+        yield Block(batch["ids"], batch["unit"], batch["row"])

@@ -63,7 +63,6 @@ def connect(config: ClusterConfig) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False, logging_level="error")
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     wanted = config.workers * config.cpus_per_worker + INGEST_CPUS
     ray.init(
         address="local",

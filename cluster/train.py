@@ -10,8 +10,10 @@ A user's mistake is returned, not raised, since Ray Train would retry whatever i
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import ray
@@ -25,7 +27,7 @@ from ray.util.queue import Queue
 from cluster.config import ClusterConfig
 from cluster.ingest import InOrder, Stream, blocks_of
 from llm import checkpoint
-from llm.data import require_training_text
+from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
 from llm.pretrain import Pretraining, PretrainTask, sequences_of
@@ -85,14 +87,21 @@ def resources(cluster: ClusterConfig) -> dict[str, float]:
 def work(config: dict[str, Any]) -> Event | UserError:
     """What every worker runs."""
     torch.set_num_threads(config["cpus"])
-    shard = ray.train.get_dataset_shard("train")
     actor = config["queue"].actor
+    stream = started(blocks_of(ray.train.get_dataset_shard("train")))
     try:
         run = Pretraining(config["task"], lambda event: actor.put_nowait.remote(event))
-        return run.run(lambda cursor: blocks_of(shard, cursor, run.world.rank))
+        return run.run(lambda _: stream)
     except UserError as error:
         return error
-'''
+
+
+def started(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks, the first fetched from now on, while the caller prepares for them."""
+    thread = ThreadPoolExecutor(1)
+    first = thread.submit(list, islice(blocks, 1))
+    thread.shutdown(wait=False)
+    return chain.from_iterable(part() for part in (first.result, lambda: blocks))
 
 
 @contextmanager

@@ -14,11 +14,7 @@ from llm.errors import SpecError
 
 
 def override(source: Source, written: str, number: int) -> Source:
-    """`a.b=c` laid over the source; c is read like a value of the file.
-
-    What starts with a bracket, brace or quote is YAML; anything else is one plain scalar, so that
-    text needs no quotes twice.
-    """
+    """`a.b=c` laid over the source, as the n-th of the command line."""
     place = Place(f"command line: {written}", number, Path.cwd(), override=True)
     path, equals, text = written.partition("=")
     names = tuple(path.split("."))
@@ -48,7 +44,7 @@ def path_in(values: Any, names: Iterable[str]) -> Iterator[str | int]:
     for name in names:
         if isinstance(node, list):
             if not name.isdecimal() or int(name) >= len(node):
-                raise ValueError(f"{above} is a list of {len(node)}; {name!r} is not one of 0, 1 ...")
+                raise ValueError(f"{above} is a list of {len(node)}, numbered from 0")
             node = node[int(name)]
             yield int(name)
         elif node is None or isinstance(node, dict):

@@ -9,7 +9,8 @@ import math
 import re
 
 NULLS = {"", "~", "null", "Null", "NULL"}
-BOOLEANS = {word: word.lower() == "true" for word in ("true True TRUE false False FALSE".split())}
+TRUE = {"true", "True", "TRUE"}
+FALSE = {"false", "False", "FALSE"}
 WHOLE = re.compile(r"[-+]?\d+(_\d+)*")
 OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 DECIMAL = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
@@ -20,8 +21,8 @@ def plain_scalar(text: str) -> str | int | float | bool | None:
     """What an unquoted scalar means; ValueError for a number that no computer holds."""
     if text in NULLS:
         return None
-    if text in BOOLEANS:
-        return BOOLEANS[text]
+    if text in TRUE or text in FALSE:
+        return text in TRUE
     if not text.isascii():
         return text
     if WHOLE.fullmatch(text) or OTHER_BASE.fullmatch(text):

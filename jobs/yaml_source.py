@@ -12,7 +12,7 @@ one, which behaves the same on every machine; a spec takes it about 10 ms.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -229,7 +229,7 @@ class Builder:
     def note(self, keys: Keys, line: int, message: str) -> None:
         self.problems.append(Problem(self.place_at(line), keys, message))
 
-    def give_up(self, keys: Keys, line: int, message: str) -> Any:
+    def give_up(self, keys: Keys, line: int, message: str) -> NoReturn:
         self.note(keys, line, message)
         raise report(self.problems)
 

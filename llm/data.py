@@ -39,13 +39,27 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive sequences, trained on in one forward pass.
+    """Consecutive sequences, trained on in one forward pass, and where each of them stands.
 
-    ids: (Q, C + 1) int32, PAD behind the end of a short row. after: the cursor behind them.
+    ids: (Q, C + 1) int32, PAD behind the end of a short row; unit, row: (Q,) int64.
     """
 
     ids: np.ndarray
-    after: Cursor
+    unit: np.ndarray
+    row: np.ndarray
+
+    @property
+    def first(self) -> Cursor:
+        """Where its first sequence stands."""
+        return Cursor(int(self.unit[0]), int(self.row[0]))
+
+    @property
+    def after(self) -> Cursor:
+        """The cursor behind its last sequence."""
+        return Cursor(int(self.unit[-1]), int(self.row[-1]) + 1)
+
+    def __getitem__(self, part: slice) -> "Block":
+        return Block(self.ids[part], self.unit[part], self.row[part])
 
 
 @lru_cache(maxsize=16)
@@ -88,17 +102,18 @@ class Sequences:
     context: int
     seed: int
 
-    def rows(self, position: int) -> np.ndarray:
-        """The rows of one position, always the same: (R, C + 1) int32."""
-        epoch, index = divmod(position, len(self.units))
+    def rows(self, cursor: Cursor) -> Block:
+        """The rows of a position from the cursor's on, always the same; perhaps none."""
+        epoch, index = divmod(cursor.unit, len(self.units))
         unit = int(draw_order(len(self.units), self.seed, epoch)[index])
         documents = self.training_documents(self.units[unit])
         key = (self.seed, epoch, unit)
         shuffled = [documents[i] for i in draw_order(len(documents), *key, 0)]
         first = 1 + int(np.random.PCG64([*key, 1]).random_raw() % self.context)
-        ids = self.tokenizer.encode_batch(shuffled)
-        rows = pack(ids, self.tokenizer.eos, self.context, first)
-        return rows[draw_order(len(rows), *key, 2)]
+        ids = pack(self.tokenizer.encode_batch(shuffled), self.tokenizer.eos, self.context, first)
+        ids = ids[draw_order(len(ids), *key, 2)]
+        block = Block(ids, np.full(len(ids), cursor.unit), np.arange(len(ids)))
+        return block[cursor.row :]
 
     def training_documents(self, unit: Unit) -> list[str]:
         """A unit's documents that are not held out for validation."""
@@ -107,18 +122,22 @@ class Sequences:
 
     def blocks(self, cursor: Cursor, size: int) -> Iterator[Block]:
         """Endless blocks of `size` sequences from `cursor` on."""
-        pending = np.empty((0, self.context + 1), np.int32)
+        waiting = self.rows(cursor)
         while True:
-            rows = self.rows(cursor.unit)
-            fresh = rows[cursor.row :]
-            skipped = len(rows) - len(fresh)
-            total = np.concatenate([pending, fresh])
-            full = len(total) // size * size
+            full = len(waiting.row) // size * size
             for start in range(0, full, size):
-                behind = start + size - len(pending)
-                yield Block(total[start : start + size], Cursor(cursor.unit, skipped + behind))
-            pending = total[full:]
-            cursor = Cursor(cursor.unit + 1, 0)
+                yield waiting[start : start + size]
+            cursor = Cursor(cursor.unit + 1)
+            waiting = join(waiting[full:], self.rows(cursor))
+
+
+def join(one: Block, two: Block) -> Block:
+    """The sequences of one block, then those of the other."""
+    return Block(
+        np.concatenate([one.ids, two.ids]),
+        np.concatenate([one.unit, two.unit]),
+        np.concatenate([one.row, two.row]),
+    )
 
 
 def require_training_text(sequences: Sequences) -> None:

@@ -62,7 +62,7 @@ SHAPES = {"cosine": cosine, "wsd": wsd, "constant": constant}
 
 
 def progress(step: int, start: int, stop: int) -> float:
-    """How much of the way from `start` to `stop` is done, 0 to 1; nothing to go counts as done."""
-    if step >= stop:
-        return 1.0
-    return max(0.0, (step - start) / (stop - start))
+    """How much of the way from `start` to `stop` is done, 0 to 1."""
+    if step <= start:
+        return 0.0
+    return min(1.0, (step - start) / max(1, stop - start))

@@ -106,7 +106,7 @@ class Pretraining:
         self.peak = peak_flops(self.world.device, self.precision)
         self.training = self._load()
         self.window: list[StepReport] = []
-        self.totals = {"tokens": 0.0, "seconds": 0.0, "waited": 0.0}
+        self.totals: dict[str, float] = {}
         self.score: dict[str, float] = {}
         self.validated = -1
 
@@ -164,7 +164,7 @@ class Pretraining:
         train, step = self.task.train, report.step
         last = step == train.steps
         self.window.append(report)
-        if step % train.log_every == 0 or last or step == 1:
+        if step % train.log_every == 0 or last or not self.totals:
             self._log_steps()
         if step % train.validate_every == 0 or last:
             self._validate()
@@ -179,8 +179,7 @@ class Pretraining:
         waited = sum(report.waited for report in self.window)
         loss = sum(report.loss * report.tokens for report in self.window) / tokens
         flops = self.flops * tokens / seconds / self.world.size
-        for name, value in (("tokens", tokens), ("seconds", seconds), ("waited", waited)):
-            self.totals[name] += value
+        self._count(tokens=tokens, seconds=seconds, waited=waited)
         self.log(
             "step",
             newest.step,
@@ -196,6 +195,13 @@ class Pretraining:
         )
         self.score = {**self.score, "train_loss": loss}
         self.window.clear()
+
+    def _count(self, **amounts: float) -> None:
+        """Add to the run's totals; the first step waits for the stream to start and is left out."""
+        if not self.totals:
+            self.totals = dict.fromkeys(amounts, 0.0)
+        else:
+            self.totals = {name: self.totals[name] + amounts[name] for name in amounts}
 
     def _validate(self) -> None:
         """Measure the model on held-out text, and let it continue the prompt."""
@@ -233,16 +239,14 @@ class Pretraining:
 
     def _finish(self) -> Event:
         """The figures of this attempt for manifest and report."""
-        seconds = self.totals["seconds"] or 1.0
-        rate = self.totals["tokens"] / seconds
-        figures = {
-            **self.score,
-            "tokens": self.training.position.tokens,
-            "tokens_per_second": rate,
-            "flops_per_second": rate * self.flops,
-            "data_wait": self.totals["waited"] / seconds,
-            "vocab_size": self.tokenizer.vocab_size,
-        }
+        figures = {**self.score, "tokens": self.training.position.tokens}
+        if seconds := self.totals.get("seconds"):
+            rate = self.totals["tokens"] / seconds
+            figures |= {
+                "tokens_per_second": rate,
+                "flops_per_second": rate * self.flops,
+                "data_wait": self.totals["waited"] / seconds,
+            }
         self.log("end", self.training.position.step, time=time.time(), **figures)
         return figures
 

@@ -88,6 +88,7 @@ def fit(
         start = time.perf_counter()
         mine = own_slots(position.step * slots - first_slot, slots, world)
         portion = take(source, len(mine), position)
+        assert portion[0].first >= position.cursor, "the stream starts before the weights stopped"
         waited = time.perf_counter() - start
         [tokens] = world.sum(sum(int((block.ids[:, 1:] != PAD).sum()) for block in portion))
         loss = backward(module, portion, mine, tokens, position.step, seed, world, precision)

@@ -89,7 +89,7 @@ def test_an_epoch_holds_every_document_once(tmp_path: Path) -> None:
     for epoch in range(2):
         seen = []
         for index in range(len(sequences.units)):
-            rows = sequences.rows(epoch * len(sequences.units) + index)
+            rows = sequences.rows(Cursor(epoch * len(sequences.units) + index)).ids
             order = np.argsort([0 if row[0] == EOS else 1 for row in rows], kind="stable")
             seen += documents_in(rows[order], 500)
         assert sorted(seen) == lines

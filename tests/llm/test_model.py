@@ -326,7 +326,7 @@ def test_training_on_one_sequence_learns_it(positions):
     config = ModelConfig(depth=2, width=32, heads=2, hidden=64, context=16, positions=positions)
     model, ids = Transformer(config, VOCAB), tokens(1, 17)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(100):
         loss = model(ids[:, :-1], ids[:, 1:]) / 16
         loss.backward()
         optimizer.step()

@@ -51,7 +51,7 @@ CHOICES = itertools.product(
 )
 
 
-@pytest.mark.parametrize(("positions", "norm", "mlp", "bias", "tied"), CHOICES)
+@pytest.mark.parametrize(("positions", "norm", "mlp", "bias", "tied"), list(CHOICES))
 def test_count_equals_the_built_model(positions, norm, mlp, bias, tied):
     config = ModelConfig(
         depth=2,

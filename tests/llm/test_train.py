@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from llm.config import ModelConfig, OptimConfig, TrainConfig
-from llm.data import Block, Cursor
+from llm.data import Block
 from llm.errors import TrainingError
 from llm.model import Transformer
 from llm.optim import make_optimizer
@@ -29,7 +29,8 @@ def blocks(size: int, count: int) -> list[Block]:
     ids = np.random.default_rng(0).integers(0, VOCAB, (count * size, 9), dtype=np.int32)
     ids[::5, 6:] = -1
     parts = ids.reshape(count, size, 9)
-    return [Block(part, Cursor(0, (i + 1) * size)) for i, part in enumerate(parts)]
+    rows = np.arange(count * size).reshape(count, size)
+    return [Block(part, row * 0, row) for part, row in zip(parts, rows, strict=True)]
 
 
 def train(batches: list[Block], **changes) -> tuple[Training, list[StepReport]]:

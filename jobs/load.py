@@ -1,0 +1,96 @@
+"""From a YAML file and overrides to a spec that holds together, or all that is wrong with it.
+
+file -> values with lines -> overrides -> shape (diagnose) -> rules between fields -> paths
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from jobs import rules
+from jobs.diagnose import diagnose
+from jobs.overrides import override
+from jobs.spec import Origin, Spec, SpecFile, Stage, TokenizerStage, references
+from jobs.yaml_source import Keys, Problem, Source, read, report
+
+
+def load(file: str, overrides: Iterable[str] = ()) -> Spec:
+    """The spec of a file with `a.b=c` laid over it; SpecError lists every problem."""
+    overrides = tuple(overrides)
+    source = read(file)
+    for number, written in enumerate(overrides, start=1):
+        source = override(source, written, number)
+    spec, source = diagnose(source, SpecFile)
+    if spec is not None:
+        spec = with_own_held_out_text(spec, source)
+        source = replace(source, problems=(*source.problems, *broken_rules(spec, source)))
+    if spec is None or source.problems:
+        raise report(source.problems)
+    values: dict[str, Any] = {one.name: getattr(spec, one.name) for one in fields(SpecFile)}
+    return with_paths(Spec(**values, origin=Origin(file, overrides, source)))
+
+
+def with_own_held_out_text(spec: SpecFile, source: Source) -> SpecFile:
+    """Validation shards take the place of the default share of the training text."""
+    validation = spec.data.validation
+    if not validation.shards or ("data", "validation", "fraction") in source.places:
+        return spec
+    return replace(spec, data=replace(spec.data, validation=replace(validation, fraction=0.0)))
+
+
+def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
+    """What does not hold between fields, except where it may be owed to what was left out."""
+    unclear = {section(problem.keys) for problem in source.problems}
+    return [
+        Problem(source.place(keys), keys, message)
+        for keys, message in rules.of_spec(spec)
+        if depends_on(keys, spec) not in unclear
+    ]
+
+
+def depends_on(keys: Keys, spec: SpecFile) -> Keys:
+    """The section that decides a finding: for a name of a stage that stage, else its own."""
+    if keys[0] == "stages" and len(keys) == 3:
+        target = references(spec.stages[str(keys[1])]).get(str(keys[2]))
+        if target is not None:
+            return ("stages", target)
+    return section(keys)
+
+
+def section(keys: Keys) -> Keys:
+    """A stage, or a key of the top level."""
+    return keys[:2] if keys[:1] == ("stages",) else keys[:1]
+
+
+def with_paths(spec: Spec) -> Spec:
+    """The same with absolute paths; a relative one starts from where it was written."""
+    data, validation = spec.data, spec.data.validation
+    held_out = absolute_all(validation.shards, ("data", "validation", "shards"), spec)
+    shards = absolute_all(data.shards, ("data", "shards"), spec)
+    return replace(
+        spec,
+        storage=os.path.abspath(os.path.expanduser(spec.storage)),
+        data=replace(data, shards=shards, validation=replace(validation, shards=held_out)),
+        stages={name: with_file(name, stage, spec) for name, stage in spec.stages.items()},
+    )
+
+
+def with_file(name: str, stage: Stage, spec: Spec) -> Stage:
+    """A tokenizer with the absolute path of its file."""
+    if not isinstance(stage, TokenizerStage) or stage.file is None:
+        return stage
+    return replace(stage, file=absolute(stage.file, ("stages", name, "file"), spec))
+
+
+def absolute_all(paths: tuple[str, ...], keys: Keys, spec: Spec) -> tuple[str, ...]:
+    """All paths of a list."""
+    return tuple(absolute(path, (*keys, number), spec) for number, path in enumerate(paths))
+
+
+def absolute(path: str, keys: Keys, spec: Spec) -> str:
+    """One path; URIs stay as they are."""
+    if "://" in path:
+        return path
+    folder = spec.origin.source.place(keys).folder
+    return os.path.abspath(folder / os.path.expanduser(path))

@@ -1,0 +1,170 @@
+"""What must hold between fields: pure checks of a spec, each yielding (path, message).
+
+A field may still be `auto`; a check that needs it then waits until the plan has resolved it, when
+the same checks run again on plain numbers.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+
+from jobs.shape import did_you_mean, nearest
+from jobs.spec import (
+    PYDOC,
+    REFERENCES,
+    GenerateStage,
+    PretrainStage,
+    SpecFile,
+    Stage,
+    TokenizerStage,
+    references,
+)
+from jobs.yaml_source import Keys
+from llm.config import DataConfig, ModelConfig, TokenizerConfig, auto
+
+Findings = Iterator[tuple[Keys, str]]
+
+RESERVED_TOKENS = 8
+BYTE_TOKENS = 256
+
+RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+STAGE_NAME = re.compile(r"[A-Za-z0-9_-]+")  # no dot: it separates keys in `stages.a.lr=1e-3`
+
+
+def of_spec(spec: SpecFile) -> Findings:
+    """Everything that can be said before the plan."""
+    yield from of_names(spec)
+    yield from of_references(spec.stages)
+    yield from of_data(spec.data)
+    for name, stage in spec.stages.items():
+        for keys, message in of_stage(stage, spec.cluster.workers):
+            yield ("stages", name, *keys), message
+
+
+def of_names(spec: SpecFile) -> Findings:
+    """Names become folders, on every system and in object stores."""
+    if not RUN_NAME.fullmatch(spec.name):
+        yield ("name",), f"{spec.name!r} is not allowed; use letters, digits and ._-"
+    if "://" in spec.storage:
+        yield (
+            ("storage",),
+            f"{spec.storage!r}: storage must be a folder that every worker can reach",
+        )
+    for name in spec.stages:
+        if not STAGE_NAME.fullmatch(name):
+            yield ("stages", name), "a stage's name is made of letters, digits, _ and -"
+
+
+def of_references(stages: dict[str, Stage]) -> Findings:
+    """Who names whom. A kind is only allowed to name earlier ones, so there can be no circles."""
+    for name, stage in stages.items():
+        for key, target in references(stage).items():
+            kinds = REFERENCES[stage.kind][key]
+            found = stages.get(target)
+            if found is None or found.kind not in kinds:
+                fitting = [other for other in stages if stages[other].kind in kinds]
+                fact = f"is a {found.kind} stage" if found else "is not a stage of this file"
+                need = f"must be a {' or '.join(kinds)} stage: {', '.join(fitting) or 'none yet'}"
+                meant = did_you_mean(nearest(target, fitting))
+                yield ("stages", name, key), f"{target!r} {fact};{meant} {need}"
+
+
+def of_data(data: DataConfig) -> Findings:
+    """Where held-out text comes from."""
+    held_out = data.validation
+    if held_out.shards and held_out.fraction:
+        message = f"{held_out.fraction} is not allowed together with shards; leave one of them out"
+        yield ("data", "validation", "fraction"), message
+    for keys, shards in ((("data",), data.shards), (("data", "validation"), held_out.shards)):
+        if PYDOC in shards and len(shards) > 1:
+            yield (*keys, "shards"), f"{PYDOC} stands alone, it cannot be mixed with other shards"
+
+
+def of_stage(stage: Stage, workers: int) -> Findings:
+    """What must hold inside one stage; paths start below it."""
+    match stage:
+        case TokenizerStage():
+            yield from of_tokenizer(stage)
+        case PretrainStage():
+            yield from of_model(stage.model)
+            yield from of_batch(stage, workers)
+            yield from of_length(stage)
+        case GenerateStage():
+            return
+
+
+def of_tokenizer(config: TokenizerConfig) -> Findings:
+    """A vocabulary holds the reserved tokens and the bytes; a foreign file decides all."""
+    if config.file is not None:
+        for one in fields(TokenizerConfig):
+            if one.name != "file" and getattr(config, one.name) != one.default:
+                yield (one.name,), "has no effect together with file; leave one of them out"
+        return
+    bytes_too = config.byte_fallback is True or (
+        config.byte_fallback == auto and config.model in ("unigram", "bpe")
+    )
+    least = RESERVED_TOKENS + (BYTE_TOKENS if bytes_too else 0)
+    if config.vocab_size != auto and config.vocab_size <= least:
+        parts = f"{RESERVED_TOKENS} reserved tokens" + (
+            f" and {BYTE_TOKENS} bytes" if bytes_too else ""
+        )
+        yield (
+            ("vocab_size",),
+            f"{config.vocab_size} is not allowed; must be greater than {least}: {parts}",
+        )
+
+
+def of_model(model: ModelConfig) -> Findings:
+    """Heads share out the width; rotary and sinusoidal positions come in pairs of features."""
+    width = 64 * model.depth if model.width == auto else model.width
+    heads = max(1, width // 64) if model.heads == auto else model.heads
+    written = "heads" if model.heads != auto else "width"
+    if width % heads:
+        message = (
+            f"{getattr(model, written)} is not allowed; width {width} must divide by heads {heads}"
+        )
+        yield ("model", written), message
+    elif model.positions == "rotary" and width // heads % 2:
+        message = f"width {width} / heads {heads} is odd; rotary positions need an even number"
+        yield ("model", written), message
+    if model.positions == "sinusoidal" and width % 2:
+        yield ("model", "width"), f"{width} is not allowed; sinusoidal positions need an even one"
+
+
+def of_batch(stage: PretrainStage, workers: int) -> Findings:
+    """Every worker gets at least one micro batch of every batch."""
+    batch, micro = stage.batch, stage.micro_batch
+    if batch == auto:
+        return
+    if batch < workers:
+        message = (
+            f"{batch} is not allowed; must be at least {workers}, one sequence for each worker"
+        )
+        yield ("batch",), message
+    elif micro != auto and batch % micro:
+        yield ("micro_batch",), f"{micro} is not allowed; must divide the batch of {batch}"
+    elif micro != auto and batch // micro < workers:
+        most = max(n for n in range(1, batch + 1) if batch % n == 0 and batch // n >= workers)
+        message = (
+            f"{micro} is not allowed; must be at most {most}, or some of {workers} workers idle"
+        )
+        yield ("micro_batch",), message
+
+
+def of_length(stage: PretrainStage) -> Findings:
+    """Steps, tokens, warm-up and decay fit into each other."""
+    steps, optim = stage.steps, stage.optim
+    if auto not in (stage.tokens, steps, stage.batch):
+        made = steps * stage.batch * stage.model.context
+        if made != stage.tokens:
+            sizes = f"steps {steps} x batch {stage.batch} x context {stage.model.context}"
+            message = f"{stage.tokens} contradicts {sizes} = {made}; leave tokens or steps out"
+            yield ("tokens",), message
+    if auto in (steps, optim.warmup):
+        return
+    if optim.warmup >= steps:
+        yield ("optim", "warmup"), f"{optim.warmup} is not allowed; must be less than steps {steps}"
+    elif optim.schedule == "wsd" and optim.warmup + optim.decay * steps > steps:
+        most = 1 - optim.warmup / steps
+        message = f"{optim.decay} is not allowed; with this warmup must be at most {most:.3g}"
+        yield ("optim", "decay"), message

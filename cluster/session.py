@@ -1,8 +1,8 @@
 """One Ray session: the cluster that RAY_ADDRESS names, or a small one of our own on this machine.
 
 Our own has more logical CPUs than the machine has cores, because Ray Data gets none of those that
-training workers hold, and an ingest without a CPU never starts. It asks for the token that Ray
-makes for this user, and its dashboard listens on loopback.
+training workers hold, and an ingest without a CPU never starts. It is closed to others by the
+token that Ray keeps for this user, and its dashboard listens on loopback.
 """
 
 import logging
@@ -52,6 +52,11 @@ def session(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def is_connected() -> bool:
+    """Whether this process already has a cluster."""
+    return ray.is_initialized()
 
 
 def connect(config: ClusterConfig) -> None:

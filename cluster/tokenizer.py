@@ -16,7 +16,7 @@ import ray.data
 from cluster.ingest import GROUP_BYTES, MOST_IN_GROUP, keep_order
 from llm.config import DataConfig, TokenizerConfig
 from llm.documents import is_held_out, is_sampled, read_unit
-from llm.shards import Unit
+from llm.shards import Unit, list_shards, list_units
 from llm.tokenizer import TokenizerReport, train
 
 
@@ -65,8 +65,9 @@ class Sample:
 
 
 def train_tokenizer(
-    units: list[Unit], data: DataConfig, config: TokenizerConfig, seed: int, path: Path
+    data: DataConfig, config: TokenizerConfig, seed: int, path: Path
 ) -> TokenizerReport:
     """Train a tokenizer on a sample of the training text and write it to `path`."""
-    sample = Sample(tuple(units), data, config.sample_bytes, seed)
+    units = tuple(list_units(list_shards(data.shards, data.format)))
+    sample = Sample(units, data, config.sample_bytes, seed)
     return train(sample.texts(), config, path, seed=seed)

@@ -8,12 +8,15 @@ together, while Ray Train would commit them at its controller's next poll.
 A user's mistake is returned, not raised, since Ray Train would retry whatever is raised.
 """
 
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -64,8 +67,9 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
                 resources_per_worker=resources(cluster),
             ),
             run_config=RunConfig(
-                name="ray",
-                storage_path=task.folder,
+                # Ray Train would resume a run of the same name from its own records.
+                name=str(time.time_ns()),
+                storage_path=str(Path(task.folder) / "ray"),
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
@@ -73,6 +77,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
             dataset_config=InOrder(),
         )
         outcome = trainer.fit().return_value
+    shutil.rmtree(Path(task.folder) / "ray")
     if isinstance(outcome, UserError):
         raise outcome
     return outcome

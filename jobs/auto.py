@@ -28,6 +28,8 @@ def cluster(config: ClusterConfig, cores: int) -> ClusterConfig:
 
 def tokenizer(stage: TokenizerStage) -> TokenizerStage:
     """A vocabulary of characters or words stays auto: it is what the text turns out to hold."""
+    if stage.file is not None:
+        return stage
     pieces = stage.model in ("unigram", "bpe")
     known = replace(stage, byte_fallback=pieces) if stage.byte_fallback == auto else stage
     if known.vocab_size == auto and pieces:

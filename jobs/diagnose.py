@@ -8,6 +8,7 @@ rules between fields can be checked on the rest.
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
@@ -48,7 +49,9 @@ def diagnose(source: Source, record: type[R]) -> tuple[R | None, Source]:
     values = repair.value(source.values, record, ())
     mended = Source(values, repair.places)
     made, mistakes = validated(values, record)
-    problems = [*source.problems, *repair.problems, *(problem_of(m, mended) for m in mistakes)]
+    problems = [*source.problems, *repair.problems]
+    told = {problem.keys for problem in problems}
+    problems += [problem_of(m, mended) for m in mistakes if m.keys not in told]
     while mistakes:
         smaller = values
         for mistake in mistakes:
@@ -186,13 +189,19 @@ def common(a: Keys, b: Keys) -> int:
     return sum(1 for _ in same)
 
 
+@cache
+def adapter(record: Any) -> TypeAdapter[Any]:
+    """pydantic's reader of a record; making it takes longer than using it."""
+    return TypeAdapter(record)
+
+
 def validated(values: Any, record: type[R]) -> tuple[R | None, list[Mistake]]:
     """The record, or what keeps the values from being one.
 
     By way of JSON, because only there do strict records take mappings and strict tuples lists.
     """
     try:
-        return TypeAdapter(record).validate_json(json.dumps(values)), []
+        return adapter(record).validate_json(json.dumps(values)), []  # type: ignore[arg-type]
     except ValidationError as error:
         return None, [mistake_of(detail, record) for detail in error.errors(include_url=False)]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from jobs.spec import PYDOC, Spec, TokenizerStage
-from jobs.yaml_source import Keys
+from jobs.yaml_source import Keys, dotted
 from llm.config import DataConfig
 from llm.errors import ArtifactError, DataError
 from llm.files import sha256
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
+IDENTITY = {"kind", "fingerprint", "spec", "parents", "data", "seed"}
 PYDOC_BYTES = 2_000_000
 
 
@@ -100,9 +101,9 @@ def look_at(spec: Spec, shards: tuple[str, ...], keys: Keys) -> Text:
     try:
         return text_of(shards, spec.data)
     except DataError as error:
-        place = spec.origin.source.place(keys)
-        remedy = f"give another path there, or on the command line: {'.'.join(map(str, keys))}=PATH"
-        raise DataError(f"{place}: {'.'.join(map(str, keys))}: {error}\n{remedy}") from error
+        place, path = spec.origin.source.place(keys), dotted(keys)
+        fact = str(error).removeprefix("shards: ")
+        raise DataError(f"{place}: {path}: {fact}; or run with {path}=PATH") from error
 
 
 def text_of(shards: tuple[str, ...], data: DataConfig) -> Text:
@@ -149,12 +150,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """A manifest; ArtifactError if it is damaged."""
     try:
         manifest = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); remove its folder to run the stage again"
-        ) from error
-    if not isinstance(manifest, dict):
-        raise ArtifactError(f"{path}: is no manifest; remove its folder to run the stage again")
+        if not manifest.keys() >= IDENTITY:
+            raise ValueError("it lacks keys")
+    except (OSError, ValueError, AttributeError) as error:
+        remedy = "remove its folder to run the stage again"
+        raise ArtifactError(f"{path}: is not a readable manifest ({error}); {remedy}") from error
     return manifest
 
 

@@ -20,7 +20,7 @@ from jobs.spec import GenerateStage, PretrainStage, Spec, Stage, TokenizerStage,
 from llm.size import bytes_per_worker, flops_per_token, parameters
 
 ASSUMED_FLOPS_PER_CORE = 20e9
-"""Training speed of one CPU core in fp32 where no earlier run tells (measured: 15 to 40)."""
+"""Cautious guess at the training speed of one CPU core, where no earlier run tells."""
 
 
 @dataclass(frozen=True)

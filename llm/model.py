@@ -138,6 +138,8 @@ Placed = tuple[Tensor, Rotation | None]
 class Rotary(nn.Module):
     """Positions turn queries and keys in attention (Su et al. 2021)."""
 
+    table: Tensor  # (2, context, 1, 1, E)
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         table = rotation_table(config.context, config.width // config.heads)
@@ -159,7 +161,9 @@ class Learned(nn.Module):
 
 
 class Sinusoidal(nn.Module):
-    """Fixed waves are added to embeddings scaled up to their size (Vaswani et al. 2017, 3.4-3.5)."""
+    """Fixed waves, added to embeddings scaled up to their size (Vaswani et al. 2017, 3.4-3.5)."""
+
+    table: Tensor  # (context, D)
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -31,10 +31,11 @@ def read_model_file(path: Path) -> tuple[bytes, Any]:
     remedy = "give the path of a sentencepiece .model file"
     try:
         proto = path.read_bytes()
+        if not proto:  # which sentencepiece would take for "no model yet"
+            raise ArtifactError(f"{path}: is empty; {remedy}")
+        return proto, sentencepiece.SentencePieceProcessor(model_proto=proto)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
-    try:
-        return proto, sentencepiece.SentencePieceProcessor(model_proto=proto)
     except RuntimeError as error:
         what = "not a sentencepiece model, or a damaged one"
         raise ArtifactError(f"{path}: is {what} ({error}); {remedy}") from error

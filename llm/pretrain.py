@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -57,6 +57,10 @@ class PretrainTask:
     def checkpoints(self) -> Path:
         """Where its checkpoints are."""
         return Path(self.folder) / "checkpoints"
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in task.json."""
+        return asdict(self)
 
 
 def read_task(path: Path) -> PretrainTask:
@@ -157,6 +161,7 @@ class Pretraining:
             device=str(self.world.device),
             precision=self.precision,
             peak_flops=self.peak,
+            pid=os.getpid(),
             time=time.time(),
         )
 

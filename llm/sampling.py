@@ -33,7 +33,7 @@ def probabilities(logits: Tensor, config: SamplingConfig) -> Tensor:
 
 
 def heated(logits: Tensor, temperature: float) -> Tensor:
-    """Logits / temperature; shifted to a maximum of 0 first, so tiny temperatures do not overflow."""
+    """Logits / temperature, shifted to a maximum of 0 so that tiny temperatures do not overflow."""
     return (logits - logits.amax(-1, keepdim=True)) / temperature
 
 

@@ -46,6 +46,8 @@ OWN_TOKEN = "\n\t\r\u2585"
 HIDDEN = re.compile(f"[{OWN_TOKEN}{SPACE}\0]+")
 WORD = re.compile(rf"{SPACE}?(?:[^{SPACE}\n\t\r]+|[\n\t\r])|{SPACE}")
 
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+
 LONGEST_SENTENCE = 16_000
 """Characters; the trainer skips sentences of more bytes than it is told to expect."""
 
@@ -161,7 +163,7 @@ def trainer_options(config: TokenizerConfig, own: list[str]) -> dict[str, Any]:
         "vocab_size": 1 << 20 if every else wanted,
         "use_all_vocab": every,
         "byte_fallback": config.byte_fallback,
-        "character_coverage": 1.0 if config.model == "word" else config.coverage,
+        "character_coverage": 1.0 if every or config.model == "word" else config.coverage,
         # A space must be a token where unknown characters are spelled: as bytes it is U+2581.
         "required_chars": SPACE if config.byte_fallback and config.model != "word" else "",
         "normalization_rule_name": "identity" if config.normalize == "none" else "nfkc",
@@ -188,7 +190,8 @@ def trainer_options(config: TokenizerConfig, own: list[str]) -> dict[str, Any]:
 
 def check_smallest(config: TokenizerConfig, own: int) -> None:
     """That there is room for one token besides the fixed ones, which not every trainer checks."""
-    least = len(RESERVED) + own + (256 if config.byte_fallback else 0) + 1
+    twice = 2 if config.model == "word" else 1  # it adds each of them after a space as well
+    least = len(RESERVED) + twice * own + (256 if config.byte_fallback else 0) + 1
     wanted: int | str = config.vocab_size
     if isinstance(wanted, int) and wanted < least:
         raise too_small(wanted, least)
@@ -348,13 +351,13 @@ class Tokenizer:
 
     def _encode(self, texts: list[str], kind: Any) -> list[Any]:
         """sentencepiece's own batch encoding."""
-        with whole_characters():
+        with whole_characters(texts):
             ids: list[Any] = self._model.encode(texts, return_type=kind, num_threads=1)
         return ids
 
     def _encode_words(self, texts: Sequence[str]) -> list[list[int]]:
         """Each word's token, with the space before it; unknown words are spelled."""
-        with whole_characters():
+        with whole_characters(texts):
             normal = [self._model.normalize(text) for text in texts]
         return [[id for word in WORD.findall(text) for id in self._word(word)] for text in normal]
 
@@ -384,11 +387,13 @@ class Tokenizer:
 
 
 @contextmanager
-def whole_characters() -> Iterator[None]:
-    """Explains sentencepiece's refusal of a text that is no UTF-8, the only one there is."""
+def whole_characters(texts: Iterable[str]) -> Iterator[None]:
+    """Explains the failure of sentencepiece where a text is no UTF-8."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
+        if not any(HALF_PAIR.search(text) for text in texts):
+            raise
         raise DataError(
             "tokenizer: a text holds half a surrogate pair, which UTF-8 cannot express; "
             "replace it: text.encode(errors='replace').decode()"

@@ -36,7 +36,7 @@ def memory() -> Iterator[Any]:
 
 
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that pyarrow shows as the bucket of every s3:// URI."""
     local = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
 
@@ -49,9 +49,9 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     filesystem.connect_arrow.cache_clear()
 
 
-def texts(*patterns: str) -> list[str]:
+def texts(*patterns: str, unit_bytes: int = 8) -> list[str]:
     data = DataConfig(shards=patterns, documents="line")
-    units = list_units(list_shards(patterns, "auto"), unit_bytes=8)
+    units = list_units(list_shards(patterns, "auto"), unit_bytes)
     return [text for unit in units for text in read_unit(unit, data)]
 
 
@@ -65,7 +65,7 @@ def test_glob_in_memory_matches(memory: Any) -> None:
 
 
 def test_missing_remote_file_is_named(memory: Any) -> None:
-    with pytest.raises(DataError, match="memory://corpus/none.txt: cannot be listed"):
+    with pytest.raises(DataError, match=r"memory://corpus/none\.txt: cannot be listed"):
         list_shards(("memory://corpus/none.txt",), "auto")
 
 
@@ -108,7 +108,9 @@ def test_file_is_read_over_http(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         uri = f"http://127.0.0.1:{server.server_port}/a.txt"
-        assert texts(f"{uri}?download=1")[:1] == ["over http"]
+        assert texts(f"{uri}?download=1", unit_bytes=100) == ["over http"]
+        with pytest.raises(DataError, match="range requests"):  # this server knows none
+            texts(uri, unit_bytes=8)
         with pytest.raises(DataError, match="cannot be listed"):
             list_shards((uri.replace("a.txt", "none.txt"),), "auto")
     finally:

@@ -221,7 +221,7 @@ def passed(pieces: list[str], stops: tuple[str, ...]) -> tuple[str, bool]:
 
 
 def reference(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
-    """By definition: the shortest beginning that ends in a stop string, without the longest such."""
+    """By definition: the shortest beginning that ends in stop strings, without the longest one."""
     for end in range(len(text) + 1):
         if ending := [s for s in stops if text[:end].endswith(s)]:
             return text[: end - max(map(len, ending))], True

@@ -144,14 +144,9 @@ def test_row_group_larger_than_a_unit_is_a_unit(tmp_path: Path) -> None:
     assert [(u.start, u.stop) for u in units] == [(0, 1), (1, 2)]
 
 
-def test_parquet_without_rows_has_no_units(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "x.parquet", rows=0, group=10)
-    assert list_units(list_shards((str(tmp_path),), "auto")) == []
-
-
 def test_broken_parquet_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1 this is none PAR1")
-    with pytest.raises(DataError, match="x.parquet: cannot be read as parquet"):
+    with pytest.raises(DataError, match=r"x\.parquet: cannot be read as parquet"):
         list_units(list_shards((str(tmp_path),), "auto"))
 
 
@@ -179,9 +174,7 @@ def test_digest_changes_with_content_names_and_files(folder: Path, change: str) 
     assert digest_of(folder) != before
 
 
-def test_large_file_is_digested_by_samples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_file_is_digested_by_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_WHOLE", 1000)
     monkeypatch.setattr(module, "SAMPLE_BYTES", 10)
     path = tmp_path / "x.txt"

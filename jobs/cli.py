@@ -1,0 +1,129 @@
+"""The command line: check, plan, run, generate, schema, version.
+
+What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
+for the rest; Ctrl-C ends with 130. torch and ray are imported by the two commands that need them,
+inside, so that everything else answers at once.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from jobs.load import load
+from jobs.plan import order, resolve
+from llm.errors import UserError
+
+app = typer.Typer(
+    name="humpty",
+    help="Train language models on a Ray cluster as one YAML file says.",
+    epilog="Start with: python -m jobs run jobs/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[str, typer.Argument(help="The spec, a YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Values laid over the file: stages.pretrain.optim.lr=1e-3",
+        show_default=False,
+    ),
+]
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Mistakes of the user become a message and an exit code; bugs keep their traceback."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        again = shlex.join(["python", "-m", "jobs", *sys.argv[1:]])
+        typer.echo(f"\nStopped. The same command goes on where it was:\n  {again}", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def check(file: File, overrides: Overrides = None) -> None:
+    """Say everything that is wrong with a spec, or that it is valid."""
+    with told_plainly():
+        spec = load(file, overrides or ())
+        names = order(spec.stages)
+        stages = f"{len(names)} stage{'s' if len(names) > 1 else ''}: {' -> '.join(names)}"
+        typer.echo(f"{file} is valid: {stages}\nNext: {spec.command('plan')}")
+
+
+@app.command()
+def plan(file: File, overrides: Overrides = None) -> None:
+    """Show what each stage is, what it costs, what is cached and why the rest runs."""
+    with told_plainly():
+        from rich.console import Console
+
+        from jobs.facts import gather
+        from jobs.show import show
+
+        spec = load(file, overrides or ())
+        facts = gather(spec)
+        show(resolve(spec, facts), Console(), facts.text.bytes)
+
+
+@app.command()
+def run(file: File, overrides: Overrides = None) -> None:
+    """Do what is not done yet; after an interruption, go on where it was."""
+    with told_plainly():
+        spec = load(file, overrides or ())
+        from jobs.run import run as run_spec
+
+        run_spec(spec)
+
+
+@app.command()
+def generate(
+    file: File,
+    overrides: Overrides = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", "-p", help="Text to continue; - reads it from stdin."),
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", "-s", help="Name of the stage to write with.")
+    ] = None,
+) -> None:
+    """Let the trained model of a spec write."""
+    with told_plainly():
+        spec = load(file, overrides or ())
+        from jobs.run import generate as generate_text
+
+        generate_text(spec, sys.stdin.read() if prompt == "-" else prompt, stage)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec, for editors."""
+    from jobs.schema import text
+
+    typer.echo(text(), nl=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    try:
+        typer.echo(f"humpty {installed_version('humpty')}")
+    except PackageNotFoundError:
+        typer.echo("humpty, from a checkout that is not installed\nNext: make quickstart")
+
+
+def main() -> None:
+    """The console script `humpty`, and `python -m jobs`."""
+    app()

@@ -1,0 +1,35 @@
+"""The JSON Schema of a spec, for editors: `# yaml-language-server: $schema=schema.json`.
+
+pydantic makes it from the records. Added here is what it does not see: the help of inherited
+fields. jobs/schema.json is this, committed; a test keeps the two equal.
+"""
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from jobs.shape import fields_of
+from jobs.spec import (
+    GenerateStage,
+    PretrainStage,
+    SpecFile,
+    TokenizerStage,
+)
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema() -> dict[str, Any]:
+    """The schema as JSON."""
+    made = TypeAdapter(SpecFile).json_schema()
+    for stage in (TokenizerStage, PretrainStage, GenerateStage):
+        properties = made["$defs"][stage.__name__]["properties"]
+        for key, field in fields_of(stage).items():
+            properties[key]["description"] = field.help
+    return {"$schema": DIALECT, **made, "title": "Humpty spec"}
+
+
+def text() -> str:
+    """The schema as it stands in the file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"

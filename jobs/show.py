@@ -1,0 +1,176 @@
+"""The plan for people: one block a stage, in 80 columns, with colours only on a terminal."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.plan import Plan, StagePlan
+from jobs.spec import GenerateStage, PretrainStage, TokenizerStage
+from llm.config import ModelConfig
+from llm.metrics import duration, quantity
+
+Rows = Iterator[tuple[str, str]]
+
+
+def show(plan: Plan, console: Console, text_bytes: int) -> None:
+    """Print the plan and the command that comes next."""
+    say(console, heading(plan), style="bold")
+    for number, stage in enumerate(plan.stages, start=1):
+        show_stage(number, stage, plan, console, text_bytes)
+    say(console, "")
+    say(console, next_step(plan))
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a line as it is: no markup, no guessed colours."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def heading(plan: Plan) -> str:
+    """What is planned, on what machines."""
+    workers = counted(plan.cluster.workers, "worker")
+    cores = counted(plan.cluster.cpus_per_worker, "core")
+    gpus = f" and {plan.cluster.gpus_per_worker:g} GPU" if plan.cluster.gpus_per_worker else ""
+    return f"{plan.spec.name}: seed {plan.spec.seed}, {workers} with {cores}{gpus} each"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 batch, 2 batches"""
+    ending = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def show_stage(
+    number: int, stage: StagePlan, plan: Plan, console: Console, text_bytes: int
+) -> None:
+    """A heading and a table of what the stage is and costs."""
+    style = "green" if stage.cached else "yellow"
+    title = Text.assemble(
+        "\n", (f"{number}  {stage.name}", "bold"), "  ", (stage.status, style), f": {stage.reason}"
+    )
+    console.print(title)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=15)
+    table.add_column(overflow="fold")
+    for name, value in rows(stage, plan, text_bytes):
+        table.add_row(f"   {name}", Text(value))
+    console.print(table)
+
+
+def rows(stage: StagePlan, plan: Plan, text_bytes: int) -> Rows:
+    """What there is to say about a stage."""
+    match stage.stage or plan.spec.stages[stage.name]:
+        case TokenizerStage() as tokenizer:
+            yield from tokenizer_rows(tokenizer, stage, text_bytes)
+        case PretrainStage() as pretrain if stage.estimate:
+            yield from pretrain_rows(pretrain, stage, plan, text_bytes)
+        case PretrainStage():
+            waiting = stage.reason.split("'")[1]
+            yield "model", f"its size is known after '{waiting}'"
+        case GenerateStage() as generate:
+            yield "prompts", counted(len(generate.prompts), "text")
+            yield "sampling", sampling(generate)
+    if stage.folder:
+        yield "folder", near(stage.folder)
+
+
+def tokenizer_rows(tokenizer: TokenizerStage, stage: StagePlan, text_bytes: int) -> Rows:
+    """A file, or what is trained from how much text."""
+    if tokenizer.file:
+        yield "file", near(Path(tokenizer.file))
+        return
+    size = f"{stage.vocab_size:,} tokens" if stage.vocab_size else "as many tokens as occur"
+    fallback = ", bytes for what is unknown" if tokenizer.byte_fallback is True else ""
+    yield "vocabulary", f"{tokenizer.model}, {size}{fallback}"
+    yield "sample", f"{size_of(min(text_bytes, tokenizer.sample_bytes))} of {size_of(text_bytes)}"
+
+
+def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan, text_bytes: int) -> Rows:
+    """Model, training and costs."""
+    cost = stage.estimate
+    assert cost is not None
+    yield "model", shape(pretrain.model)
+    yield "parameters", f"{sum(cost.parameters.values()):,} = {listed(cost.parameters)}"
+    yield "training", training(pretrain, plan.cluster.workers)
+    yield "text", f"about {passes(pretrain, stage, plan, text_bytes)} over the training text"
+    yield "optimizer", optimizer(pretrain)
+    yield "compute", f"{quantity(cost.flops)} FLOPs, {duration(cost.seconds)} {cost.speed}"
+    total = size_of(sum(cost.bytes_per_worker.values()))
+    parts = ", ".join(f"{part} {size_of(size)}" for part, size in cost.bytes_per_worker.items())
+    yield "memory", f"{total} per worker: {parts}"
+
+
+def shape(model: ModelConfig) -> str:
+    """The model's dimensions."""
+    sizes = ("depth", "width", "heads", "hidden", "context")
+    return ", ".join(f"{name} {getattr(model, name)}" for name in sizes)
+
+
+def listed(parts: Mapping[str, int]) -> str:
+    """1,048,576 token embedding + 2,304 norms"""
+    return " + ".join(f"{count:,} {part}" for part, count in parts.items() if count)
+
+
+def training(pretrain: PretrainStage, workers: int) -> str:
+    """How long, in what portions."""
+    tokens = quantity(pretrain.tokens)
+    rounds = pretrain.batch // pretrain.micro_batch
+    text = f"{counted(pretrain.steps, 'step')} of {counted(pretrain.batch, 'sequence')}"
+    micro = counted(rounds, "micro batch")
+    dealt = f" dealt to {workers} workers" if workers > 1 else ""
+    return f"{text} = {tokens} tokens; a step is {micro} of {pretrain.micro_batch}{dealt}"
+
+
+BYTES_PER_TOKEN = {"unigram": 4.0, "bpe": 4.0, "char": 1.0, "word": 5.0}
+"""Typical of English, until the tokenizer has measured it."""
+
+
+def passes(pretrain: PretrainStage, stage: StagePlan, plan: Plan, text_bytes: int) -> str:
+    """How often training goes through the text."""
+    name = pretrain.tokenizer
+    tokenizer = plan.spec.stages[name]
+    assert isinstance(tokenizer, TokenizerStage)
+    measured = plan.by_name[name].metrics.get("bytes_per_token")
+    per_token = measured or BYTES_PER_TOKEN[tokenizer.model]
+    share = 1 - plan.spec.data.validation.fraction
+    return f"{quantity(pretrain.tokens * per_token / max(1, text_bytes * share))} passes"
+
+
+def optimizer(pretrain: PretrainStage) -> str:
+    """The schedule of the learning rate."""
+    optim = pretrain.optim
+    return f"learning rate {optim.lr:g}, {optim.schedule}, {counted(optim.warmup, 'step')} warm-up"
+
+
+def sampling(generate: GenerateStage) -> str:
+    """How tokens are chosen."""
+    config = generate.sampling
+    how = "always the most probable token"
+    if config.temperature:
+        limits = {"top_k": config.top_k, "top_p": config.top_p % 1, "min_p": config.min_p}
+        chosen = [f"{name} {value:g}" for name, value in limits.items() if value]
+        how = ", ".join([f"temperature {config.temperature:g}", *chosen])
+    return f"{how}, {config.max_tokens} tokens at most"
+
+
+def size_of(count: float) -> str:
+    """A size in three digits: 12 B, 1.3 GB."""
+    text = quantity(count).replace("B", "G")  # a billion bytes is a gigabyte
+    number, unit = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
+    return f"{number} {unit}B"
+
+
+def near(path: Path) -> str:
+    """A path, from the current folder if it lies in it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def next_step(plan: Plan) -> str:
+    """The command to go on with."""
+    if plan.next is None:
+        return f"All stages are done. Next: {plan.spec.command('generate')} --prompt TEXT"
+    return f"Next: {plan.spec.command('run')}"

@@ -13,6 +13,7 @@ The dataset is finite, since Ray Data has no endless one, but long enough for th
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Stream:
         groups = math.ceil(positions / size)
         return (
             ray.data.range(groups, override_num_blocks=groups)
-            .map_batches(self.group_rows, fn_kwargs={"size": size}, batch_size=1)
+            .map_batches(partial(self.group_rows, size=size), batch_size=1)
             .repartition(target_num_rows_per_block=self.block, strict=True)
         )
 
@@ -83,7 +84,7 @@ class Stream:
 class InOrder(ray.train.DataConfig):
     """Deals whole blocks to workers in turn; Ray Train's own choice would cut off tail rows."""
 
-    def configure(  # type: ignore[override]
+    def configure(
         self, datasets: dict[str, Dataset], world_size: int, *_: Any, **__: Any
     ) -> list[dict[str, Any]]:
         """The worker's share of each dataset, by rank."""
@@ -107,5 +108,10 @@ def keep_order(context: DataContext) -> None:
 
 def blocks_of(shard: ray.data.DataIterator) -> Iterator[Block]:
     """A worker's share as blocks."""
-    for batch in shard.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=4):
+    batches = shard.iter_batches(
+        batch_size=None,  # type: ignore[arg-type]  # blocks as they are
+        batch_format="numpy",
+        prefetch_batches=4,
+    )
+    for batch in batches:
         yield Block(batch["ids"], batch["unit"], batch["row"])

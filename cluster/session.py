@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+import ray.data  # sets up its log handlers, which `quieten` turns down
 
 from cluster.config import ClusterConfig
 
@@ -35,7 +36,6 @@ QUIET = {
     # The controller notices ends and falls at this interval (Ray's default is 2 s).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -54,6 +54,14 @@ def session(config: ClusterConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+def quieten() -> None:
+    """Leave Ray's chatter to its log files; what goes wrong reaches us as exceptions."""
+    for name in ("ray", "ray.data"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(logging.ERROR)
+
+
 def is_connected() -> bool:
     """Whether this process already has a cluster."""
     return ray.is_initialized()
@@ -63,10 +71,9 @@ def connect(config: ClusterConfig) -> None:
     """Join the cluster of RAY_ADDRESS, else start one here."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    quiet = logging.getLogger("ray")
-    quiet.setLevel(logging.ERROR)
+    quieten()
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level="error")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
     wanted = config.workers * config.cpus_per_worker + INGEST_CPUS
     ray.init(
@@ -75,6 +82,6 @@ def connect(config: ClusterConfig) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=True,
         log_to_driver=False,
-        logging_level="error",
+        logging_level=logging.ERROR,
         runtime_env={"env_vars": WORKER_ENVIRONMENT},
     )

@@ -7,6 +7,7 @@ process, never the corpus. Held-out documents stay out of it.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Sample:
         size = self.group_size()
         groups = math.ceil(len(self.units) / size)
         dataset = ray.data.range(groups, override_num_blocks=groups).map_batches(
-            self.group_texts, fn_kwargs={"size": size}, batch_size=1
+            partial(self.group_texts, size=size), batch_size=1
         )
         keep_order(dataset.context)
         left = self.bytes

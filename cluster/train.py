@@ -59,7 +59,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     require_training_text(sequences_of(task))
     with events_to(emit) as queue:
         trainer = TorchTrainer(
-            work,
+            work,  # type: ignore[arg-type]
             train_loop_config={"task": task, "queue": queue, "cpus": cluster.cpus_per_worker},
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,
@@ -73,10 +73,10 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
-            datasets={"train": StreamFactory(task)},  # type: ignore[dict-item]
+            datasets={"train": StreamFactory(task)},
             dataset_config=InOrder(),
         )
-        outcome = trainer.fit().return_value
+        outcome = trainer.fit().return_value  # type: ignore[attr-defined]
     shutil.rmtree(Path(task.folder) / "ray")
     if isinstance(outcome, UserError):
         raise outcome

@@ -9,14 +9,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
 
 from jobs.load import load
 from jobs.plan import order, resolve
+from jobs.version import installed
 from llm.errors import UserError
 
 app = typer.Typer(
@@ -118,10 +117,7 @@ def schema() -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    try:
-        typer.echo(f"humpty {installed_version('humpty')}")
-    except PackageNotFoundError:
-        typer.echo("humpty, from a checkout that is not installed\nNext: make quickstart")
+    typer.echo(f"humpty {installed('humpty')}")
 
 
 def main() -> None:

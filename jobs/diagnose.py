@@ -140,7 +140,7 @@ class Repair:
             self.no_kind(kinds, keys)
         elif written not in kinds:
             self.report((*keys, key), refused(found, meant, f"allowed: {', '.join(kinds)}"))
-        if not meant:
+        if not meant or (key is None and self.source.place(keys).override):
             return UNKNOWN
         return self.record({**values, (key or "kind"): meant[0]}, kinds[meant[0]], keys)
 

@@ -6,6 +6,7 @@ Takes the events of `llm.metrics` and nothing else, so it looks the same whateve
 from collections.abc import Callable
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -73,7 +74,15 @@ class Watch:
     def sampled(self, event: Event) -> None:
         """The model wrote something."""
         text = " ".join((event["prompt"] + event["text"]).split())
-        self.say(f"  {text}", style="italic")
+        width = min(self.console.width, 100) - 4
+        self.say(f"  {shortened(text, width)}", style="italic")
+
+
+def shortened(text: str, width: int) -> str:
+    """A text cut to so many terminal cells; a Chinese character takes two."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, width - 3).rstrip() + "..."
 
 
 SHOW: dict[str, Callable[[Watch, Any], None]] = {

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from jobs.facts import MANIFEST, Artifact, Facts, gather, refresh
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.progress import Watch
 from jobs.spec import PYDOC, GenerateStage, PretrainStage, Spec, TokenizerStage
+from jobs.version import installed
 from llm.config import DataConfig, SamplingConfig
 from llm.errors import ArtifactError
 from llm.files import write_atomic, write_json
@@ -278,4 +278,4 @@ def figures(metrics: Mapping[str, Any]) -> Iterator[str]:
 def code() -> dict[str, str]:
     """What made an artifact."""
     packages = ("humpty", "torch", "ray", "sentencepiece")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    return {"python": platform.python_version(), **{name: installed(name) for name in packages}}

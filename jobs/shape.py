@@ -14,7 +14,7 @@ from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Discriminator
 from pydantic.fields import FieldInfo
 
@@ -173,8 +173,9 @@ def describe_tuple(arguments: tuple[Any, ...], metadata: tuple[Any, ...]) -> str
     each = describe(arguments[0])
     if Ellipsis not in arguments:
         return f"a list of {len(arguments)}, each {each}"
-    single = f"{each} or " if any(isinstance(meta, OneOrMany) for meta in metadata) else ""
-    least = next((meta.min_length for meta in metadata if isinstance(meta, MinLen)), 0)
+    marks = [meta for meta in metadata if isinstance(meta, OneOrMany)]
+    single = f"{each} or " if marks else ""
+    least = next((mark.least for mark in marks), 0)
     return f"{single}a list of {each}" + (f", at least {least}" if least else "")
 
 

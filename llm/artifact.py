@@ -1,8 +1,8 @@
 """A trained model as a folder that stands alone: weights, shape and tokenizer.
 
-    model.safetensors   parameters in fp32, tied ones once
-    model.json          {"model": ModelConfig, "vocab_size": ...}
-    tokenizer.model     sentencepiece
+model.safetensors   parameters in fp32, tied ones once
+model.json          {"model": ModelConfig, "vocab_size": ...}
+tokenizer.model     sentencepiece
 """
 
 import json

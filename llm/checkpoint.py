@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Position:
 
     step: int = 0
     tokens: int = 0
-    cursor: Cursor = Cursor()
+    cursor: Cursor = field(default_factory=Cursor)
     best_step: int | None = None
     best_bpb: float | None = None
 
@@ -104,9 +104,7 @@ def read_position(path: Path) -> Position:
     return Position.from_json(json.loads((path / "state.json").read_text()))
 
 
-def copy_tensors(
-    own: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], path: Path
-) -> None:
+def copy_tensors(own: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], path: Path) -> None:
     """Copy saved tensors into own ones of the same names and shapes."""
     missing, extra = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
     if missing or extra:

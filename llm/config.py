@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 
 T = TypeVar("T")
 
@@ -33,14 +33,18 @@ class OrAuto:
         return {"anyOf": [{"const": "auto"}, handler(schema)]}
 
 
+@dataclass(frozen=True)
 class OneOrMany:
     """Marks a tuple field that accepts a single value in place of a list of one."""
 
-    @staticmethod
-    def __get_pydantic_core_schema__(source: Any, handler: Callable[[Any], Any]) -> Any:
+    least: int = 0
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         from pydantic_core import core_schema
 
-        items = core_schema.tuple_variable_schema(core_schema.str_schema(), strict=False)
+        items = core_schema.tuple_variable_schema(
+            core_schema.str_schema(), min_length=self.least or None, strict=False
+        )
         return core_schema.no_info_before_validator_function(
             lambda value: (value,) if isinstance(value, str) else value, items
         )
@@ -66,7 +70,7 @@ RateOrZero = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
 Strings = Annotated[tuple[str, ...], OneOrMany()]
-AtLeastOneString = Annotated[tuple[str, ...], OneOrMany(), MinLen(1)]
+AtLeastOneString = Annotated[tuple[str, ...], OneOrMany(least=1)]
 
 
 @record

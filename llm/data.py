@@ -73,7 +73,9 @@ def draw_order(count: int, *key: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
-def pack(documents: Sequence[Sequence[int]], eos: int, context: int, first: int) -> np.ndarray:
+def pack(
+    documents: Sequence[Sequence[int] | np.ndarray], eos: int, context: int, first: int
+) -> np.ndarray:
     """Cut documents, joined and each ended by `eos`, into rows of context + 1 tokens: (R, C + 1).
 
     Every token is a target exactly once, the very first being predicted from an `eos`; a row's
@@ -110,7 +112,7 @@ class Sequences:
         key = (self.seed, epoch, unit)
         shuffled = [documents[i] for i in draw_order(len(documents), *key, 0)]
         first = 1 + int(np.random.PCG64([*key, 1]).random_raw() % self.context)
-        ids = pack(self.tokenizer.encode_batch(shuffled), self.tokenizer.eos, self.context, first)
+        ids = pack(self.tokenizer.encode_arrays(shuffled), self.tokenizer.eos, self.context, first)
         ids = ids[draw_order(len(ids), *key, 2)]
         block = Block(ids, np.full(len(ids), cursor.unit), np.arange(len(ids)))
         return block[cursor.row :]

@@ -216,7 +216,8 @@ def value_of(line: Chunk, unit: Unit, key: str) -> str | None:
         raise broken(unit, line.start, f"holds {named(row)}", "an object such as {...}")
     if key not in row:
         keys = ", ".join(map(repr, row)) or "none"
-        raise broken(unit, line.start, f"has no key {key!r} (keys: {keys})", f"data.text: {key}")
+        what = f"has no key {key!r} (keys: {keys})"
+        raise broken(unit, line.start, what, "the text there; data.text names its key")
     return checked(row[key], line, unit, key)
 
 

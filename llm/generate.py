@@ -63,9 +63,11 @@ def write(
     """Text that continues `prompt`, in pieces of whole characters, up to a stop string.
 
     As documents in training follow an end-of-text token, so does the prompt; it also ends the text.
+    A character that `max_tokens` cut off is left out.
     """
     ids = [tokenizer.eos, *tokenizer.encode(prompt)]
-    decoder, stop = Decoder(tokenizer), StopStrings(sampling.stop)
+    decoder = Decoder(tokenizer, continues=bool(prompt))
+    stop = StopStrings(sampling.stop)
     for token in generate(model, ids, sampling, end=tokenizer.eos):
         if piece := stop.feed(decoder.feed(token)):
             yield piece

@@ -5,6 +5,7 @@ drops what an earlier attempt logged after N, so every step stands in the file o
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,8 @@ def quantity(value: float) -> str:
     """A number in three digits: 0.25, 950, 12.3k, 13.8M, 1.25B."""
     if abs(value) < 1000:
         return f"{value:.3g}"
-    for unit in ("k", "M", "B", "T", "P", "E"):
-        value /= 1000
-        if abs(value) < 999.5:
-            break
-    return f"{value:.3g}{unit}"
+    power = min(int(math.log10(abs(value) * 1.0005) // 3), 6)  # 999,900 is 1M, not 1000k
+    return f"{value / 1000**power:.3g}{' kMBTPE'[power]}"
 
 
 def duration(seconds: float) -> str:

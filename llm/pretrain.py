@@ -23,7 +23,7 @@ import torch.distributed as dist
 from llm import checkpoint
 from llm.artifact import write_model, write_shape
 from llm.config import DataConfig, ModelConfig, SamplingConfig, TrainConfig
-from llm.data import Block, Cursor, HeldOut, Sequences, held_out
+from llm.data import Block, Cursor, HeldOut, Sequences, held_out, require_training_text
 from llm.errors import UserError
 from llm.evaluate import evaluate
 from llm.generate import write
@@ -35,8 +35,6 @@ from llm.size import flops_per_token
 from llm.tokenizer import Tokenizer
 from llm.train import StepReport, Training, autocast, common_cursor, fit
 from llm.world import World, fastest_precision, peak_flops
-
-from llm.data import require_training_text
 
 OpenBlocks = Callable[[Cursor], Iterable[Block]]
 
@@ -107,7 +105,7 @@ class Pretraining:
         automatic = fastest_precision(self.world.device)
         self.precision = automatic if task.train.precision == "auto" else task.train.precision
         self.flops = flops_per_token(task.model, self.tokenizer.vocab_size)
-        self.peak = peak_flops(self.world.device, self.precision)
+        self.peak = 0.0
         self.training = self._load()
         self.window: list[StepReport] = []
         self.totals: dict[str, float] = {}
@@ -160,7 +158,6 @@ class Pretraining:
             workers=self.world.size,
             device=str(self.world.device),
             precision=self.precision,
-            peak_flops=self.peak,
             pid=os.getpid(),
             time=time.time(),
         )
@@ -179,6 +176,7 @@ class Pretraining:
     def _log_steps(self) -> None:
         """One event for the steps since the last one."""
         newest, steps = self.window[-1], self.task.train.steps
+        self.peak = self.peak or self._measure_peak()
         tokens = sum(report.tokens for report in self.window)
         seconds = sum(report.seconds for report in self.window)
         waited = sum(report.waited for report in self.window)
@@ -200,6 +198,11 @@ class Pretraining:
         )
         self.score = {**self.score, "train_loss": loss}
         self.window.clear()
+
+    def _measure_peak(self) -> float:
+        """The machine's limit while all processes ask for it, as in training."""
+        self.world.sum(0.0)  # all start together
+        return peak_flops(self.world.device, self.precision)
 
     def _count(self, **amounts: float) -> None:
         """Add to the run's totals; the first step waits for the stream to start and is left out."""

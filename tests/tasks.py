@@ -24,7 +24,7 @@ from llm.config import (
 )
 from llm.metrics import Event, read_log
 
-WORDS = "the king horse men wall egg sat fell put together again all great down up".split()
+WORDS = "the king horse men wall egg sat fell put together again all great down up"
 
 
 def write_text(folder: Path, documents: int = 1500) -> Path:
@@ -32,7 +32,10 @@ def write_text(folder: Path, documents: int = 1500) -> Path:
     source = random.Random(5)
     folder.mkdir(parents=True, exist_ok=True)
     for shard in range(3):
-        lines = (" ".join(source.choices(WORDS, k=source.randint(3, 12))) for _ in range(documents))
+        lines = (
+            " ".join(source.choices(WORDS.split(), k=source.randint(3, 12)))
+            for _ in range(documents)
+        )
         (folder / f"{shard}.jsonl").write_text(
             "".join(json.dumps({"text": line}) + "\n" for line in islice(lines, documents // 3))
         )
@@ -46,7 +49,8 @@ def write_task(folder: Path, *, model: dict[str, Any] | None = None, **train: An
 
     text = write_text(folder / "text")
     tokenizer = folder / "tokenizer.model"
-    texts = [json.loads(line)["text"] for path in sorted(text.iterdir()) for line in open(path)]
+    lines = [line for path in sorted(text.iterdir()) for line in path.read_text().splitlines()]
+    texts = [json.loads(line)["text"] for line in lines]
     config = TokenizerConfig(model="char", byte_fallback=False, coverage=1.0)
     train_tokenizer(texts, config, tokenizer, seed=0)
     shape = {"depth": 2, "width": 32, "heads": 2, "hidden": 64, "context": 32}

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from llm.metrics import Event, read_log
+from llm.metrics import read_log
 
 ROUNDS = 3
 STEPS = 40
@@ -85,7 +85,9 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
     for column in ("", "tokens/s", "of plain", "data wait", "seconds to start"):
         table.add_column(column, justify="left" if not column else "right")
     for name, runs in results.items():
-        rate, wait, start = (statistics.median(r[k] for r in runs) for k in ("rate", "wait", "start"))
+        rate, wait, start = (
+            statistics.median(r[k] for r in runs) for k in ("rate", "wait", "start")
+        )
         table.add_row(name, f"{rate:,.0f}", f"{rate / base:.2f}", f"{wait:.1%}", f"{start:.1f}")
     Console().print(table)
 

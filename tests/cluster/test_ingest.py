@@ -1,7 +1,6 @@
 """Ray Data deals the very blocks that plain python makes, to any number of workers."""
 
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -77,9 +77,7 @@ def test_a_users_mistake_is_raised_here_and_not_tried_again(
     assert len(starts) == 1
 
 
-def test_text_that_is_gone_is_said_before_workers_start(
-    ray_cluster: None, tmp_path: Path
-) -> None:
+def test_text_that_is_gone_is_said_before_workers_start(ray_cluster: None, tmp_path: Path) -> None:
     task = read_task(write_task(tmp_path))
     gone = replace(task, data=replace(task.data, shards=(str(tmp_path / "nowhere"),)))
     with pytest.raises(DataError, match="nowhere"):

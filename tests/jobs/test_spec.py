@@ -134,9 +134,9 @@ stages:
         "lr, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
         "x.yaml:15: stages.pretrain.optim.schedule: 'fast' is not allowed; "
         "must be one of cosine, wsd, constant",
-        "x.yaml:15: stages.pretrain.optim.clip: -1 is not allowed; must be a number of at least 0",
         "x.yaml:15: stages.pretrain.optim.betas.1: 2 is not allowed; "
         "must be a number of at least 0 and less than 1",
+        "x.yaml:15: stages.pretrain.optim.clip: -1 is not allowed; must be a number of at least 0",
         "x.yaml:16: stages.generate.prompts: an empty list is not allowed; "
         "must be text or a list of text, at least 1",
         "command line: stages.pretrain.model.tied=no: stages.pretrain.model.tied: "
@@ -219,7 +219,7 @@ class Typo:
     text: str
 
 
-def keys_in(node: yaml.Node) -> Iterator[yaml.ScalarNode]:
+def keys_in(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
     """Every key, with its marks."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

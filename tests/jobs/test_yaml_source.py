@@ -1,5 +1,6 @@
 """Strict YAML: what scalars mean, which line is blamed, what is refused."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from jobs.scalars import plain_scalar
 from jobs.yaml_source import Source, read
 from llm.errors import SpecError
 
+ReadText = Callable[[str | bytes], Source]
+
 
 @pytest.fixture
-def source(tmp_path: Path):
+def source(tmp_path: Path) -> ReadText:
     def of(text: str | bytes) -> Source:
         file = tmp_path / "x.yaml"
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -65,11 +68,11 @@ def test_numbers_that_are_not_finite_or_too_large_are_refused(text: str) -> None
         plain_scalar(text)
 
 
-def test_quoted_scalars_are_text(source) -> None:
+def test_quoted_scalars_are_text(source: ReadText) -> None:
     assert source("a: '1'\nb: \"true\"\nc: |\n  1\n").values == {"a": "1", "b": "true", "c": "1\n"}
 
 
-def test_every_value_knows_its_line(source) -> None:
+def test_every_value_knows_its_line(source: ReadText) -> None:
     made = source("a:\n  b:\n    - x\n    - {c: 1,\n       d: 2}\n")
     lines = {keys: place.line for keys, place in made.places.items()}
     assert lines == {
@@ -84,13 +87,13 @@ def test_every_value_knows_its_line(source) -> None:
     assert made.place(("a", "b", 1, "e")).line == 4
 
 
-def test_a_repeated_key_names_both_lines_and_the_first_value_stays(source) -> None:
+def test_a_repeated_key_names_both_lines_and_the_first_value_stays(source: ReadText) -> None:
     made = source("a: 1\nb: 2\na: 3\n")
     assert made.values == {"a": 1, "b": 2}
     assert messages(made) == ["x.yaml:3: a: the key stands here again; it is already on line 1"]
 
 
-def test_mistakes_that_are_not_of_syntax_are_collected(source) -> None:
+def test_mistakes_that_are_not_of_syntax_are_collected(source: ReadText) -> None:
     made = source("a: .inf\nb: !!set x\na: 1\n---\nc: 1\n")
     assert [message.split(": ")[0] for message in messages(made)] == [
         "x.yaml:1",
@@ -122,7 +125,9 @@ def test_mistakes_that_are_not_of_syntax_are_collected(source) -> None:
         (b"#" * (1 << 20) + b"\n", "is larger than 1 MiB"),
     ],
 )
-def test_what_cannot_be_read_is_one_clear_error(source, text: str | bytes, message: str) -> None:
+def test_what_cannot_be_read_is_one_clear_error(
+    source: ReadText, text: str | bytes, message: str
+) -> None:
     with pytest.raises(SpecError) as error:
         source(text)
     assert message in str(error.value)
@@ -136,7 +141,7 @@ def test_a_missing_file_and_a_folder_are_spec_errors(tmp_path: Path) -> None:
         read(str(tmp_path))
 
 
-def test_aliases_work_but_do_not_explode(source) -> None:
+def test_aliases_work_but_do_not_explode(source: ReadText) -> None:
     assert source("a: &x {b: 1}\nc: *x\n").values == {"a": {"b": 1}, "c": {"b": 1}}
     ten = "[" + ", ".join(["*{0}"] * 10) + "]"
     grow = (f"{name}: &{name} {ten.format(last)}\n" for last, name in pairwise("abcde"))
@@ -145,7 +150,7 @@ def test_aliases_work_but_do_not_explode(source) -> None:
         source(bomb)
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_harmless(source) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_harmless(source: ReadText) -> None:
     made = source("\ufeffa: 1\r\nb: 2\r\n")
     assert made.values == {"a": 1, "b": 2}
     assert made.place(("b",)).line == 2
@@ -164,7 +169,9 @@ def test_a_byte_order_mark_and_windows_line_ends_are_harmless(source) -> None:
         ("a.b=", {"a": {"b": None, "l": ["x", "y"]}}),
     ],
 )
-def test_an_override_is_read_like_a_value_of_the_file(source, written: str, values: object) -> None:
+def test_an_override_is_read_like_a_value_of_the_file(
+    source: ReadText, written: str, values: object
+) -> None:
     assert override(source("a: {b: 1, l: [x, y]}\n"), written, 1).values == values
 
 
@@ -181,12 +188,14 @@ def test_an_override_is_read_like_a_value_of_the_file(source, written: str, valu
         ("a.b={c: 1, c: 2}", "a.b.c: the key stands here again"),
     ],
 )
-def test_a_bad_override_is_reported_in_place_of_a_line(source, written: str, message: str) -> None:
+def test_a_bad_override_is_reported_in_place_of_a_line(
+    source: ReadText, written: str, message: str
+) -> None:
     (problem,) = override(source("a: {b: 1, l: [x, y]}\n"), written, 1).problems
     assert message in str(problem)
 
 
-def test_values_of_an_override_are_placed_on_the_command_line(source) -> None:
+def test_values_of_an_override_are_placed_on_the_command_line(source: ReadText) -> None:
     made = override(source("a: {b: {c: 1}}\n"), "a.b={d: 2}", 1)
     assert str(made.place(("a", "b", "d"))) == "command line: a.b={d: 2}"
     assert made.place(("a", "b", "d")).folder == Path.cwd()

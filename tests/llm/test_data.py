@@ -1,7 +1,7 @@
 """The order of training sequences, worked by hand where it is small enough."""
 
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ class Letters:
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]
 
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
+    def encode_arrays(self, texts: list[str]) -> list[np.ndarray]:
+        return [np.array(self.encode(text), np.int32) for text in texts]
 
 
 def make_sequences(folder: Path, lines: list[str], *, unit_bytes: int = 40, **changes) -> Sequences:
@@ -68,10 +68,8 @@ def test_every_token_is_a_target_once_and_follows_its_predecessor(
     first = data.draw(st.integers(1, context))
     rows = pack(documents, EOS, context, first)
     joined = [EOS] + [token for ids in documents for token in [*ids, EOS]]
-    pairs = [(a, b) for row in rows.tolist() for a, b in zip(row, row[1:], strict=False)]
-    assert [pair for pair in pairs if pair[1] != PAD] == list(
-        zip(joined, joined[1:], strict=False)
-    )
+    pairs = [(a, b) for row in rows.tolist() for a, b in pairwise(row)]
+    assert [pair for pair in pairs if pair[1] != PAD] == list(pairwise(joined))
 
 
 def test_orders_are_permutations_that_differ_by_epoch_and_repeat_by_key() -> None:

@@ -73,7 +73,7 @@ def plain_paragraphs(text: str) -> list[str]:
 
 
 @given(texts, st.integers(1, 40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_lines_are_the_same_for_every_unit_size(content: bytes, unit_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder), "x.txt", content)
@@ -82,7 +82,7 @@ def test_lines_are_the_same_for_every_unit_size(content: bytes, unit_bytes: int)
 
 
 @given(texts, st.integers(1, 40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_paragraphs_are_the_same_for_every_unit_size(content: bytes, unit_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder), "x.txt", content)
@@ -91,7 +91,7 @@ def test_paragraphs_are_the_same_for_every_unit_size(content: bytes, unit_bytes:
 
 
 @given(st.lists(st.text(max_size=20), max_size=8), st.integers(1, 60), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_json_rows_are_the_same_for_every_unit_size(
     values: list[str], unit_bytes: int, escaped: bool
 ) -> None:
@@ -102,7 +102,7 @@ def test_json_rows_are_the_same_for_every_unit_size(
 
 
 @given(texts, st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_pieces_of_a_file_join_to_the_file(content: bytes, unit_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = written(Path(folder), "x.txt", content)

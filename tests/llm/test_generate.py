@@ -1,5 +1,6 @@
 """Generation equals asking the model for its last `context` tokens each time; stop strings."""
 
+import codecs
 from dataclasses import dataclass, replace
 
 import pytest
@@ -136,8 +137,21 @@ class Bytes:
     def encode(self, text: str) -> list[int]:
         return [byte + 1 for byte in text.encode()]
 
-    def piece_bytes(self, token: int) -> bytes:
-        return b"" if token == 0 else bytes([token - 1])
+
+class BytesDecoder:
+    """Bytes to characters as they come; remembers whether it continues a prompt."""
+
+    def __init__(self, tokenizer: Bytes, *, continues: bool) -> None:
+        self.utf8 = codecs.getincrementaldecoder("utf-8")()
+        BytesDecoder.continued = continues
+
+    def feed(self, token: int) -> str:
+        return self.utf8.decode(b"" if token == 0 else bytes([token - 1]))
+
+
+@pytest.fixture(autouse=True)
+def _fake_decoder(monkeypatch):
+    monkeypatch.setattr("llm.generate.Decoder", BytesDecoder)
 
 
 class Scripted(torch.nn.Module):
@@ -177,6 +191,13 @@ def test_an_empty_prompt_is_the_end_of_text_token_alone():
     model = Scripted([0])
     list(write(model, Bytes(), "", SamplingConfig(temperature=0.0)))
     assert model.seen == [0]
+
+
+def test_the_decoder_knows_whether_text_begins_or_goes_on():
+    written("a", prompt="b")
+    assert BytesDecoder.continued
+    written("a", prompt="")
+    assert not BytesDecoder.continued
 
 
 def test_text_comes_in_whole_characters():

@@ -1,0 +1,125 @@
+"""Whole specs on a real cluster: the shipped ones at toy size, and what the cache makes of them."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.load import load
+from jobs.run import generate, run
+from jobs.spec import Spec
+from llm.errors import ArtifactError
+from llm.tokenizer import Tokenizer
+from tests.tasks import losses
+
+JOBS = Path(__file__).parents[2] / "jobs"
+
+TINY = [
+    "stages.pretrain.model={depth: 1, width: 32, heads: 2, context: 32}",
+    "stages.pretrain.batch=4",
+    "stages.pretrain.steps=4",
+    "stages.pretrain.optim.warmup=1",
+    "stages.generate.sampling.max_tokens=8",
+]
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def artifact(spec: Spec, stage: str) -> Path:
+    """The one artifact of a stage."""
+    [folder] = (spec.folder / stage).iterdir()
+    return folder
+
+
+def manifest(spec: Spec, stage: str) -> dict:
+    return json.loads((artifact(spec, stage) / "manifest.json").read_text())
+
+
+def samples(spec: Spec) -> list[dict]:
+    lines = (artifact(spec, "generate") / "samples.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_humpty_learns_its_verse_and_writes_past_its_context(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load(str(JOBS / "humpty.yaml"), [f"storage={tmp_path}"])
+    run(spec)
+    assert samples(spec)[0]["text"].startswith("y sat on a wall")
+    generate(spec, "All the king", None)
+    assert "All the king's" in capsys.readouterr().out
+
+
+def test_a_finished_stage_never_runs_twice_and_only_what_changed_runs_again(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = [str(JOBS / "quickstart.yaml"), [f"storage={tmp_path}", *TINY]]
+    spec = load(*base)
+    run(spec)
+    assert manifest(spec, "pretrain")["metrics"]["tokens"] > 0
+    assert "bits per byte" in capsys.readouterr().out
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")}
+    run(load(*base))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")} == made
+    run(load(base[0], [*base[1], "stages.generate.sampling.seed=7"]))
+    new = {path.parent.parent.name for path in tmp_path.rglob("manifest.json")} - {
+        path.parent.name for path in made
+    }
+    fresh = [path for path in tmp_path.rglob("manifest.json") if path not in made]
+    assert [path.parent.parent.name for path in fresh] == ["generate"], new
+
+
+def test_an_interrupted_run_goes_on_and_takes_the_same_steps(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*TINY, "stages.pretrain.steps=12", "stages.pretrain.log_every=1"]
+    whole = load(str(JOBS / "quickstart.yaml"), [f"storage={tmp_path / 'a'}", *options])
+    run(whole)
+    broken = load(str(JOBS / "quickstart.yaml"), [f"storage={tmp_path / 'b'}", *options])
+    shutil.copytree(whole.folder, broken.folder)
+    folder = artifact(broken, "pretrain")
+    (folder / "manifest.json").unlink()  # as if the driver had died before the end
+    (folder / "model.safetensors").unlink()
+    last = sorted((folder / "checkpoints").iterdir())[-1]
+    shutil.rmtree(last)
+    os.rename(folder / "metrics.jsonl", folder / "old.jsonl")
+    shutil.copy(folder / "old.jsonl", folder / "metrics.jsonl")
+    shutil.rmtree(broken.folder / "generate")
+    run(broken)
+    assert losses(folder) == pytest.approx(losses(artifact(whole, "pretrain")), abs=1e-4)
+    assert samples(broken) == samples(whole)
+
+
+def test_generate_without_a_model_says_what_to_run(tmp_path: Path) -> None:
+    spec = load(str(JOBS / "humpty.yaml"), [f"storage={tmp_path}"])
+    with pytest.raises(ArtifactError, match=r"no model yet; first run\n.*jobs run .*humpty\.yaml"):
+        generate(spec, "x", None)
+
+
+def test_shakespeare_runs_on_any_text(ray_cluster: None, tmp_path: Path, shared_data: Path) -> None:
+    text = shared_data / "a_pretrain/en/tinyshakespeare.txt"
+    spec = load(
+        str(JOBS / "shakespeare.yaml"), [f"storage={tmp_path}", f"data.shards={text}", *TINY]
+    )
+    run(spec)
+    assert manifest(spec, "tokenizer")["metrics"]["vocab_size"] == 65 + 8
+    assert manifest(spec, "tokenizer")["metrics"]["unknown_share"] == 0
+
+
+def test_chinese_has_no_unknown_token_and_no_half_character(
+    ray_cluster: None, tmp_path: Path, shared_data: Path
+) -> None:
+    text = shared_data / "a_pretrain/zh/xiyouji.txt"
+    small = ["stages.tokenizer.vocab_size=6000", "stages.tokenizer.sample_bytes=300000"]
+    spec = load(
+        str(JOBS / "chinese.yaml"),
+        [f"storage={tmp_path}", f"data.shards={text}", *TINY, *small],
+    )
+    run(spec)
+    tokenizer = Tokenizer(artifact(spec, "tokenizer") / "tokenizer.model")
+    rare = "话说𪚥龘\n"
+    assert tokenizer.decode(tokenizer.encode(rare)) == rare
+    assert manifest(spec, "tokenizer")["metrics"]["unknown_share"] == 0
+    assert all("\ufffd" not in sample["text"] for sample in samples(spec))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llm.data import Cursor
@@ -71,7 +72,17 @@ def save_weights(model: torch.nn.Module, path: Path) -> None:
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
     """Fill a model's parameters in place, or say which do not fit."""
-    copy_tensors(dict(model.named_parameters()), load_file(path), path)
+    copy_tensors(dict(model.named_parameters()), read_tensors(path), path)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{path}: cannot be read ({error}); remove its folder and run the same command again"
+        ) from error
 
 
 def optimizer_tensors(
@@ -88,7 +99,7 @@ def optimizer_tensors(
 def load(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Put a checkpoint's weights and optimizer state in place; returns its position."""
     load_weights(model, path / "model.safetensors")
-    saved = load_file(path / "optimizer.safetensors")
+    saved = read_tensors(path / "optimizer.safetensors")
     for name, parameter in model.named_parameters():
         slots = {key.rpartition("/")[2]: key for key in saved if key.rpartition("/")[0] == name}
         # AdamW keeps `step` on the CPU, the moments where the parameter is.

@@ -47,7 +47,7 @@ def read_log(path: Path) -> list[Event]:
 
 def quantity(value: float) -> str:
     """A number in three digits: 0.25, 950, 12.3k, 13.8M, 1.25B."""
-    if abs(value) < 1000:
+    if abs(value) < 999.5:
         return f"{value:.3g}"
     power = min(int(math.log10(abs(value) * 1.0005) // 3), 6)  # 999,900 is 1M, not 1000k
     return f"{value / 1000**power:.3g}{' kMBTPE'[power]}"

@@ -9,7 +9,6 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,19 @@ from llm.metrics import Event, read_log
 WORDS = "the king horse men wall egg sat fell put together again all great down up"
 
 
+def sentence(source: random.Random) -> str:
+    """Three to twelve words."""
+    return " ".join(source.choices(WORDS.split(), k=source.randint(3, 12)))
+
+
 def write_text(folder: Path, documents: int = 1500) -> Path:
     """Shards of made-up sentences, one document a line."""
     source = random.Random(5)
     folder.mkdir(parents=True, exist_ok=True)
     for shard in range(3):
-        lines = (
-            " ".join(source.choices(WORDS.split(), k=source.randint(3, 12)))
-            for _ in range(documents)
-        )
+        texts = (sentence(source) for _ in range(documents // 3))
         (folder / f"{shard}.jsonl").write_text(
-            "".join(json.dumps({"text": line}) + "\n" for line in islice(lines, documents // 3))
+            "".join(json.dumps({"text": text}) + "\n" for text in texts)
         )
     return folder
 

@@ -1,0 +1,44 @@
+"""Bits per byte, worked by hand on a model that guesses."""
+
+import math
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from llm.config import ModelConfig
+from llm.data import PAD, HeldOut
+from llm.evaluate import evaluate, split_rows
+from llm.model import Transformer
+from llm.world import CPU, World
+
+EOS = 2
+ALONE = World(0, 1, CPU)
+
+
+def guesser(vocab: int) -> Transformer:
+    """Gives every token the same probability."""
+    shape = ModelConfig(depth=1, width=8, heads=1, hidden=8, context=4, dropout=0.5)
+    model = Transformer(shape, vocab)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    return model
+
+
+def test_inputs_are_shifted_against_targets_and_padding_is_no_input() -> None:
+    inputs, targets = split_rows(np.array([[2, 5, 6, PAD]], np.int32), CPU)
+    assert inputs.tolist() == [[2, 5, 6]]
+    assert targets.tolist() == [[5, 6, PAD]]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_a_guesser_needs_log2_v_bits_for_every_token_that_spells_text(batch: int) -> None:
+    rows = np.array([[EOS, 5, 6, 7, EOS], [EOS, 5, EOS, PAD, PAD], [EOS, 9, 9, 9, 9]], np.int32)
+    text = HeldOut(rows, bytes=16)  # 8 tokens of text, 2 ends of text
+    model = guesser(32).train()
+    score = evaluate(model, text, EOS, ALONE, batch, nullcontext)
+    assert score.loss == pytest.approx(math.log(32))
+    assert score.bpb == pytest.approx(8 * 5 / 16)
+    assert model.training

@@ -18,7 +18,7 @@ from cluster.ingest import GROUP_BYTES, MOST_IN_GROUP, keep_order
 from llm.config import DataConfig, TokenizerConfig
 from llm.documents import is_held_out, is_sampled, read_unit
 from llm.shards import Unit, list_shards, list_units
-from llm.tokenizer import TokenizerReport, train
+from llm.tokenizer_trainer import TokenizerReport, train
 
 
 @dataclass(frozen=True)

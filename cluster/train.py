@@ -33,7 +33,8 @@ from llm import checkpoint
 from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
-from llm.pretrain import Pretraining, PretrainTask, sequences_of
+from llm.pretrain import Pretraining
+from llm.task import PretrainTask, sequences_of
 
 COLLECTIVE_TIMEOUT_S = 300
 

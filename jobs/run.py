@@ -149,7 +149,7 @@ def make_tokenizer(work: Work) -> Metrics:
 def pretrain(work: Work) -> Metrics:
     """Train a model on the cluster."""
     from cluster.train import pretrain as pretrain_on_cluster
-    from llm.pretrain import PretrainTask
+    from llm.task import PretrainTask
 
     stage = work.stage.stage
     assert isinstance(stage, PretrainStage)

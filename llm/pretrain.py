@@ -7,89 +7,34 @@ differs. Every pretrain artifact holds its task.json, so a run can be repeated w
     torchrun --nproc-per-node 2 -m llm.pretrain TASK.json FOLDER
 """
 
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import torch
 import torch.distributed as dist
 
 from llm import checkpoint
 from llm.artifact import write_model, write_shape
-from llm.config import DataConfig, ModelConfig, SamplingConfig, TrainConfig
-from llm.data import Block, Cursor, HeldOut, Sequences, held_out, require_training_text
+from llm.config import SamplingConfig
+from llm.data import Block, Cursor, require_training_text
 from llm.errors import UserError
 from llm.evaluate import evaluate
 from llm.generate import write
+from llm.meter import Meter
 from llm.metrics import Emit, Event, RunLog, step_line
 from llm.model import Transformer
 from llm.optim import make_optimizer
-from llm.shards import list_shards, list_units
 from llm.size import flops_per_token
-from llm.tokenizer import Tokenizer
+from llm.task import PretrainTask, held_out_of, read_task, sequences_of
 from llm.train import StepReport, Training, autocast, common_cursor, fit
 from llm.world import World, fastest_precision, peak_flops
 
 OpenBlocks = Callable[[Cursor], Iterable[Block]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainTask:
-    """All that decides a pretraining: resolved configs, files, seed. `folder` is its artifact."""
-
-    folder: str
-    tokenizer: str
-    data: DataConfig
-    model: ModelConfig
-    train: TrainConfig
-    prompt: str
-    seed: int
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where its checkpoints are."""
-        return Path(self.folder) / "checkpoints"
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in task.json."""
-        return asdict(self)
-
-
-def read_task(path: Path) -> PretrainTask:
-    """A task from its JSON file."""
-    return from_json(PretrainTask, json.loads(path.read_text()))
-
-
-def from_json(cls: Any, record: Any) -> Any:
-    """Rebuild a frozen record, with the records inside it, from what `asdict` and JSON made."""
-    if isinstance(record, dict):
-        hints = get_type_hints(cls)
-        return cls(**{key: from_json(hints[key], value) for key, value in record.items()})
-    return tuple(record) if isinstance(record, list) else record
-
-
-def sequences_of(task: PretrainTask) -> Sequences:
-    """The training sequences of a task."""
-    units = list_units(list_shards(task.data.shards, task.data.format))
-    return Sequences(
-        tuple(units), task.data, Tokenizer(task.tokenizer), task.model.context, task.seed
-    )
-
-
-def held_out_of(task: PretrainTask, sequences: Sequences) -> HeldOut | None:
-    """The text that measures a task's model."""
-    validation = task.data.validation
-    if validation.shards:
-        units = list_units(list_shards(validation.shards, task.data.format))
-    else:
-        units = list(sequences.units) if validation.fraction else []
-    return held_out(units, task.data, sequences.tokenizer, task.model.context)
 
 
 class Pretraining:
@@ -104,11 +49,9 @@ class Pretraining:
         self.log = RunLog(self._own(Path(task.folder) / "metrics.jsonl"), emit)
         automatic = fastest_precision(self.world.device)
         self.precision = automatic if task.train.precision == "auto" else task.train.precision
-        self.flops = flops_per_token(task.model, self.tokenizer.vocab_size)
-        self.peak = 0.0
         self.training = self._load()
-        self.window: list[StepReport] = []
-        self.totals: dict[str, float] = {}
+        flops = flops_per_token(task.model, self.tokenizer.vocab_size)
+        self.meter = Meter(flops, self.world.size, self._measure_peak)
         self.score: dict[str, float] = {}
         self.validated = -1
 
@@ -131,7 +74,7 @@ class Pretraining:
         task, position = self.task, self.training.position
         self.log.rewind(position.step)
         self._announce()
-        if position.step == 0:
+        if position.step in (0, task.train.steps):  # before the first, or fallen after the last
             self._validate()
         fit(
             self.training,
@@ -165,51 +108,19 @@ class Pretraining:
     def _after_step(self, report: StepReport) -> None:
         train, step = self.task.train, report.step
         last = step == train.steps
-        self.window.append(report)
-        if step % train.log_every == 0 or last or not self.totals:
-            self._log_steps()
+        if self.meter.add(report) or last or step % train.log_every == 0:
+            figures = self.meter.read(train.steps)
+            self.score = {**self.score, "train_loss": figures["loss"]}
+            self.log("step", tokens=self.training.position.tokens, **figures)
         if step % train.validate_every == 0 or last:
             self._validate()
         if step % train.checkpoint.every == 0 or last:
             self._save()
 
-    def _log_steps(self) -> None:
-        """One event for the steps since the last one."""
-        newest, steps = self.window[-1], self.task.train.steps
-        self.peak = self.peak or self._measure_peak()
-        tokens = sum(report.tokens for report in self.window)
-        seconds = sum(report.seconds for report in self.window)
-        waited = sum(report.waited for report in self.window)
-        loss = sum(report.loss * report.tokens for report in self.window) / tokens
-        flops = self.flops * tokens / seconds / self.world.size
-        self._count(tokens=tokens, seconds=seconds, waited=waited)
-        self.log(
-            "step",
-            newest.step,
-            steps=steps,
-            loss=loss,
-            lr=newest.lr,
-            grad_norm=newest.grad_norm,
-            tokens=self.training.position.tokens,
-            tokens_per_second=tokens / seconds,
-            mfu=flops / self.peak,
-            data_wait=waited / seconds,
-            eta=(steps - newest.step) * seconds / len(self.window),
-        )
-        self.score = {**self.score, "train_loss": loss}
-        self.window.clear()
-
     def _measure_peak(self) -> float:
         """The machine's limit while all processes ask for it, as in training."""
         self.world.sum(0.0)  # all start together
         return peak_flops(self.world.device, self.precision)
-
-    def _count(self, **amounts: float) -> None:
-        """Add to the run's totals; the first step waits for the stream to start and is left out."""
-        if not self.totals:
-            self.totals = dict.fromkeys(amounts, 0.0)
-        else:
-            self.totals = {name: self.totals[name] + amounts[name] for name in amounts}
 
     def _validate(self) -> None:
         """Measure the model on held-out text, and let it continue the prompt."""
@@ -247,15 +158,9 @@ class Pretraining:
 
     def _finish(self) -> Event:
         """The figures of this attempt for manifest and report."""
-        figures = {**self.score, "tokens": self.training.position.tokens}
-        if seconds := self.totals.get("seconds"):
-            rate = self.totals["tokens"] / seconds
-            figures |= {
-                "tokens_per_second": rate,
-                "flops_per_second": rate * self.flops,
-                "data_wait": self.totals["waited"] / seconds,
-            }
-        self.log("end", self.training.position.step, time=time.time(), **figures)
+        position = self.training.position
+        figures = {**self.score, "tokens": position.tokens, **self.meter.totals()}
+        self.log("end", position.step, time=time.time(), **figures)
         return figures
 
 

@@ -45,8 +45,8 @@ def write_text(folder: Path, documents: int = 1500) -> Path:
 
 def write_task(folder: Path, *, model: dict[str, Any] | None = None, **train: Any) -> Path:
     """A task.json, its text and its tokenizer below `folder`."""
-    from llm.pretrain import PretrainTask
-    from llm.tokenizer import train as train_tokenizer
+    from llm.task import PretrainTask
+    from llm.tokenizer_trainer import train as train_tokenizer
 
     text = write_text(folder / "text")
     tokenizer = folder / "tokenizer.model"
@@ -82,7 +82,8 @@ def write_task(folder: Path, *, model: dict[str, Any] | None = None, **train: An
 
 def run_plain(task: Path, folder: Path, watch: Callable[[Event], None] = lambda _: None) -> None:
     """Run a task in this process, as `python -m llm.pretrain` does."""
-    from llm.pretrain import Pretraining, plain_blocks, read_task
+    from llm.pretrain import Pretraining, plain_blocks
+    from llm.task import read_task
 
     folder.mkdir(parents=True, exist_ok=True)
     run = Pretraining(replace(read_task(task), folder=str(folder)), watch)

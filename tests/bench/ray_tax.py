@@ -58,7 +58,7 @@ def measure_ray(task: Path, folder: Path) -> dict[str, float]:
     """Run the task on the connected cluster."""
     from cluster.config import ClusterConfig
     from cluster.train import pretrain
-    from llm.pretrain import read_task
+    from llm.task import read_task
 
     start = time.time()
     folder.mkdir()

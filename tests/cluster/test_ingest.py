@@ -7,7 +7,7 @@ import pytest
 
 from cluster.ingest import InOrder, Stream, blocks_of
 from llm.data import Block, Cursor, Sequences
-from llm.pretrain import read_task, sequences_of
+from llm.task import read_task, sequences_of
 from tests.tasks import write_task
 
 pytestmark = pytest.mark.ray

@@ -11,7 +11,7 @@ import pytest
 from cluster.config import ClusterConfig
 from llm.errors import DataError, TrainingError
 from llm.metrics import Event
-from llm.pretrain import PretrainTask, read_task
+from llm.task import PretrainTask, read_task
 from tests.tasks import losses, run_plain, write_task
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -9,7 +9,8 @@ from llm.artifact import read_model, write_model, write_shape
 from llm.config import ModelConfig, TokenizerConfig
 from llm.errors import ArtifactError
 from llm.model import Transformer
-from llm.tokenizer import Tokenizer, train
+from llm.tokenizer import Tokenizer
+from llm.tokenizer_trainer import train
 
 SHAPE = ModelConfig(depth=1, width=16, heads=2, hidden=32, context=8)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from llm.config import TokenizerConfig
 from llm.errors import ArtifactError, DataError
-from llm.tokenizer import RESERVED, Decoder, Tokenizer, TokenizerReport, train
+from llm.tokenizer import RESERVED, Decoder, Tokenizer
+from llm.tokenizer_trainer import TokenizerReport, train
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 FOREIGN = DATA / "f_models/spm_unigram_en1000.model"

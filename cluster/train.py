@@ -24,7 +24,7 @@ import ray.train
 import torch
 from ray.data import Dataset
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
 from cluster.config import ClusterConfig
@@ -92,7 +92,7 @@ def resources(cluster: ClusterConfig) -> dict[str, float]:
 
 def work(config: dict[str, Any]) -> Event | UserError:
     """What every worker runs."""
-    torch.set_num_threads(config["cpus"])
+    use_device(config["cpus"])
     actor = config["queue"].actor
     stream = started(blocks_of(ray.train.get_dataset_shard("train")))
     try:
@@ -100,6 +100,14 @@ def work(config: dict[str, Any]) -> Event | UserError:
         return run.run(lambda _: stream)
     except UserError as error:
         return error
+
+
+def use_device(cpus: int) -> None:
+    """Compute on the GPU that Ray Train chose for this worker, or on its share of the cores."""
+    torch.set_num_threads(cpus)
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def started(blocks: Iterator[Block]) -> Iterator[Block]:

@@ -30,7 +30,8 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if self.live:
+            self.bar.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -44,11 +45,13 @@ class Watch:
 
     def started(self, event: Event) -> None:
         """The workers are up."""
-        again = f", continuing behind step {event['step']}" if event["step"] else ""
+        again = f", continuing after step {event['step']}" if event["step"] else ""
         workers = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
         parameters = quantity(event["parameters"])
         precision, device = event["precision"], event["device"]
         self.say(f"{parameters} parameters on {workers} ({device}, {precision}){again}")
+        if not event["held_out_bytes"]:
+            self.say("no document is held out, so the model is not validated")
 
     def stepped(self, event: Event) -> None:
         """Some more steps are done."""

@@ -62,7 +62,6 @@ class Block:
         return Block(self.ids[part], self.unit[part], self.row[part])
 
 
-@lru_cache(maxsize=16)
 def draw_order(count: int, *key: int) -> np.ndarray:
     """The permutation of range(count) that belongs to `key`.
 
@@ -71,6 +70,12 @@ def draw_order(count: int, *key: int) -> np.ndarray:
     """
     keys = np.random.PCG64(list(key)).random_raw(count)
     return np.argsort(keys, kind="stable")
+
+
+@lru_cache(maxsize=2)
+def epoch_order(units: int, seed: int, epoch: int) -> np.ndarray:
+    """In which order an epoch visits the units; the two epochs at hand are remembered."""
+    return draw_order(units, seed, epoch)
 
 
 def pack(
@@ -107,7 +112,7 @@ class Sequences:
     def rows(self, cursor: Cursor) -> Block:
         """The rows of a position from the cursor's on, always the same; perhaps none."""
         epoch, index = divmod(cursor.unit, len(self.units))
-        unit = int(draw_order(len(self.units), self.seed, epoch)[index])
+        unit = int(epoch_order(len(self.units), self.seed, epoch)[index])
         documents = self.training_documents(self.units[unit])
         key = (self.seed, epoch, unit)
         shuffled = [documents[i] for i in draw_order(len(documents), *key, 0)]

@@ -32,7 +32,7 @@ from llm.optim import make_optimizer
 from llm.size import flops_per_token
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
 from llm.train import StepReport, Training, autocast, common_cursor, fit
-from llm.world import World, fastest_precision, peak_flops
+from llm.world import World, fastest_precision, peak_flops, use_gpu
 
 OpenBlocks = Callable[[Cursor], Iterable[Block]]
 
@@ -101,6 +101,7 @@ class Pretraining:
             workers=self.world.size,
             device=str(self.world.device),
             precision=self.precision,
+            held_out_bytes=self.text.bytes if self.text else 0,
             pid=os.getpid(),
             time=time.time(),
         )
@@ -173,6 +174,8 @@ def plain_blocks(run: Pretraining, cursor: Cursor) -> Iterable[Block]:
 def main(task_file: Path, folder: Path) -> None:
     """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
     if "RANK" in os.environ:
+        if use_gpu():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group()
     folder.mkdir(parents=True, exist_ok=True)
     task = replace(read_task(task_file), folder=str(folder))

@@ -1,0 +1,77 @@
+"""What a person sees of a training, on a terminal and elsewhere."""
+
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from jobs.progress import Watch, shortened
+
+START = {
+    "event": "start",
+    "step": 0,
+    "parameters": 4_262_144,
+    "workers": 2,
+    "device": "cpu",
+    "precision": "bf16",
+    "held_out_bytes": 100,
+}
+STEP = {
+    "event": "step",
+    "step": 5,
+    "steps": 10,
+    "loss": 3.25,
+    "lr": 1e-3,
+    "tokens_per_second": 5770,
+    "mfu": 0.45,
+    "data_wait": 0.001,
+    "eta": 61,
+}
+
+
+def shown(*events: dict, terminal: bool = False) -> str:
+    out = io.StringIO()
+    with Watch(Console(file=out, width=80, force_terminal=terminal, color_system=None)) as watch:
+        for event in events:
+            watch(event)
+    return out.getvalue()
+
+
+def test_elsewhere_events_are_plain_lines() -> None:
+    text = shown(START, STEP, {"event": "validation", "step": 5, "loss": 3.2, "bpb": 1.5})
+    assert text.splitlines() == [
+        "4.26M parameters on 2 workers (cpu, bf16)",
+        "step 5/10 | loss 3.250 | lr 1.0e-03 | 5.77k tok/s | mfu 45% | data wait 0% | eta 1m 01s",
+        "step 5: validation 1.500 bits per byte (loss 3.200)",
+    ]
+
+
+def test_training_without_held_out_text_is_said() -> None:
+    assert "no document is held out" in shown({**START, "held_out_bytes": 0})
+
+
+def test_going_on_is_said() -> None:
+    assert "continuing after step 40" in shown({**START, "step": 40})
+
+
+def test_a_terminal_gets_one_live_line() -> None:
+    text = shown(START, STEP, {**STEP, "step": 10}, terminal=True)
+    assert "step 10/10 loss 3.250 5.77k tok/s" in text
+    assert "| mfu" not in text
+
+
+def test_a_sample_is_one_line_however_it_is_written() -> None:
+    sample = {"event": "sample", "step": 5, "prompt": "a [b]", "text": " c\n\n d " + "long " * 99}
+    [line] = shown(sample).splitlines()
+    assert line.startswith("  a [b] c d long") and line.endswith("...") and len(line) < 80
+
+
+@pytest.mark.parametrize("text", ["Humpty Dumpty sat on a wall", "坐在墙上的蛋头先生"])
+def test_a_shortened_text_fits_its_cells(text: str) -> None:
+    assert shortened(text, 40) == text
+    assert cell_len(shortened(text, 12)) <= 12
+
+
+def test_an_event_nobody_shows_is_no_error() -> None:
+    assert shown({"event": "checkpoint", "step": 1, "path": "x"}) == ""

@@ -58,6 +58,8 @@ class StreamFactory:
 def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     """Train a task on the connected cluster; returns its final figures."""
     require_training_text(sequences_of(task))
+    records = Path(task.folder) / "ray"
+    shutil.rmtree(records, ignore_errors=True)  # of an attempt that was broken off
     with events_to(emit) as queue:
         trainer = TorchTrainer(
             work,  # type: ignore[arg-type]
@@ -70,7 +72,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
             run_config=RunConfig(
                 # Ray Train would resume a run of the same name from its own records.
                 name=str(time.time_ns()),
-                storage_path=str(Path(task.folder) / "ray"),
+                storage_path=str(records),
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
@@ -78,7 +80,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
             dataset_config=InOrder(),
         )
         outcome = trainer.fit().return_value  # type: ignore[attr-defined]
-    shutil.rmtree(Path(task.folder) / "ray")
+    shutil.rmtree(records)
     if isinstance(outcome, UserError):
         raise outcome
     return outcome

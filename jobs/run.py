@@ -142,6 +142,7 @@ def make_tokenizer(work: Work) -> Metrics:
         f"{report.vocab_size} tokens, {report.bytes_per_token:.2f} bytes each on average, "
         f"{report.coverage:.2%} of characters covered ({report.measured_on} text)",
         highlight=False,
+        soft_wrap=True,
     )
     return dict(vars(report))
 
@@ -263,7 +264,8 @@ def finish(plan: Plan, console: Console, seconds: float) -> None:
         for line in figures(stage.metrics):
             console.print(f"{'':12} {line}", highlight=False)
     console.print(f"finished in {duration(seconds)}; next:", highlight=False)
-    console.print(f"  {plan.spec.command('generate')} --prompt TEXT", highlight=False)
+    command = f"  {plan.spec.command('generate')} --prompt TEXT"
+    console.print(command, highlight=False, soft_wrap=True)
 
 
 def figures(metrics: Mapping[str, Any]) -> Iterator[str]:

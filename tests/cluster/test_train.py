@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,15 @@ from llm.metrics import Event
 from llm.task import PretrainTask, read_task
 from tests.tasks import losses, run_plain, write_task
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def run_ray(task: PretrainTask, folder: Path, workers: int, watch: Any = lambda _: None) -> Event:
     from cluster.train import pretrain
 
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     cluster = ClusterConfig(workers=workers, cpus_per_worker=1)
     return pretrain(replace(task, folder=str(folder)), cluster, watch)
 
@@ -59,6 +63,18 @@ def test_a_killed_worker_costs_no_sequence(ray_cluster: None, tmp_path: Path) ->
     run_ray(read_task(path), tmp_path / "fallen", 2, kill_at_25)
     assert killed and len(pids) == 2
     assert losses(tmp_path / "fallen") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
+
+
+def test_a_run_that_fell_in_plain_python_goes_on_under_ray(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    path = write_task(tmp_path, steps=30, save_every=10, model={"dropout": 0.1})
+    run_plain(path, tmp_path / "plain")
+    fallen = tmp_path / "fallen"
+    command = [sys.executable, "-m", "tests.tasks", str(path), str(fallen), "17"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
+    run_ray(read_task(path), fallen, 2)
+    assert losses(fallen) == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
 def test_a_users_mistake_is_raised_here_and_not_tried_again(

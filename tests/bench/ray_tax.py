@@ -1,10 +1,11 @@
 """What Ray costs: `fit` fed by Ray Data inside Ray Train against the same `fit` in plain python.
 
-One worker each, the same task, the same number of threads, in turns; every run is a process of its
-own for plain python and a worker of one cluster for Ray. Steady steps only: the first fifth is left
+One worker each with all cores, the same task, in turns; every run is a process of its own for plain
+python and a worker of one cluster for Ray. Steady steps only: the first fifth is left
 out. Also told: how long workers waited for data, and how long the first step took to come.
 """
 
+import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from rich.table import Table
 from llm.metrics import read_log
 
 ROUNDS = 3
-STEPS = 40
+STEPS = 30
+THREADS = os.cpu_count() or 1
 MODEL = {"depth": 4, "width": 256, "heads": 4, "hidden": 704, "context": 256}
 
 
@@ -31,7 +33,7 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp(prefix="humpty-bench-"))
     task = write_task(folder, model=MODEL, steps=STEPS, batch=16, micro_batch=8)
-    cluster = ClusterConfig(workers=1, cpus_per_worker=1)
+    cluster = ClusterConfig(workers=1, cpus_per_worker=THREADS)
     results: dict[str, list[dict[str, float]]] = {"plain python": [], "Ray Train + Ray Data": []}
     with session(cluster):
         for turn in range(ROUNDS):
@@ -49,7 +51,7 @@ def measure_plain(task: Path, folder: Path) -> dict[str, float]:
         [sys.executable, "-m", "llm.pretrain", str(task), str(folder)],
         check=True,
         capture_output=True,
-        env={"OMP_NUM_THREADS": "1", **WORKER_ENVIRONMENT},
+        env={"OMP_NUM_THREADS": str(THREADS), **WORKER_ENVIRONMENT},
     )
     return figures(folder, start)
 
@@ -63,7 +65,7 @@ def measure_ray(task: Path, folder: Path) -> dict[str, float]:
     start = time.time()
     folder.mkdir()
     ready = replace(read_task(task), folder=str(folder))
-    pretrain(ready, ClusterConfig(workers=1, cpus_per_worker=1), lambda _: None)
+    pretrain(ready, ClusterConfig(workers=1, cpus_per_worker=THREADS), lambda _: None)
     return figures(folder, start)
 
 
@@ -81,7 +83,7 @@ def figures(folder: Path, start: float) -> dict[str, float]:
 def report(results: dict[str, list[dict[str, float]]]) -> None:
     """Print medians, and rates as shares of plain python's."""
     base = statistics.median(run["rate"] for run in results["plain python"])
-    table = Table(title=f"fit, 1 worker, 1 thread, {STEPS} steps, median of {ROUNDS} runs")
+    table = Table(title=f"fit, 1 worker, {THREADS} threads, {STEPS} steps, median of {ROUNDS} runs")
     for column in ("", "tokens/s", "of plain", "data wait", "seconds to start"):
         table.add_column(column, justify="left" if not column else "right")
     for name, runs in results.items():

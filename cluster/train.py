@@ -9,6 +9,7 @@ A user's mistake is returned, not raised, since Ray Train would retry whatever i
 """
 
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
             datasets={"train": StreamFactory(task)},
             dataset_config=InOrder(),
         )
-        outcome = trainer.fit().return_value  # type: ignore[attr-defined]
+        with interruptible():
+            outcome = trainer.fit().return_value  # type: ignore[attr-defined]
     shutil.rmtree(records)
     if isinstance(outcome, UserError):
         raise outcome
@@ -118,6 +120,19 @@ def started(blocks: Iterator[Block]) -> Iterator[Block]:
     first = thread.submit(list, islice(blocks, 1))
     thread.shutdown(wait=False)
     return chain.from_iterable(part() for part in (first.result, lambda: blocks))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C stays an interrupt: Ray Train's own handler would end the program with exit code 0."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

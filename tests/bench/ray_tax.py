@@ -1,8 +1,9 @@
 """What Ray costs: `fit` fed by Ray Data inside Ray Train against the same `fit` in plain python.
 
-One worker each with all cores, the same task, in turns; every run is a process of its own for plain
-python and a worker of one cluster for Ray. Steady steps only: the first fifth is left
-out. Also told: how long workers waited for data, and how long the first step took to come.
+One worker each, the same task, in turns, first with one thread and then with one for every core
+(where Ray's own processes, some twenty that wake up all the time, take their share of the cores).
+Ray is started for each of its runs, so that plain python has the machine to itself. Steady steps
+only: the first fifth is left out. Start: from nothing to a worker that is ready to train.
 """
 
 import os
@@ -21,28 +22,25 @@ from llm.metrics import read_log
 
 ROUNDS = 3
 STEPS = 30
-THREADS = os.cpu_count() or 1
+THREADS = sorted({1, os.cpu_count() or 1})
 MODEL = {"depth": 4, "width": 256, "heads": 4, "hidden": 704, "context": 256}
 
 
 def main() -> None:
-    """Measure and print a table."""
-    from cluster.config import ClusterConfig
-    from cluster.session import session
+    """Measure and print a table for each number of threads."""
     from tests.tasks import write_task
 
-    folder = Path(tempfile.mkdtemp(prefix="humpty-bench-"))
-    task = write_task(folder, model=MODEL, steps=STEPS, batch=16, micro_batch=8)
-    cluster = ClusterConfig(workers=1, cpus_per_worker=THREADS)
-    results: dict[str, list[dict[str, float]]] = {"plain python": [], "Ray Train + Ray Data": []}
-    with session(cluster):
+    for threads in THREADS:
+        folder = Path(tempfile.mkdtemp(prefix="humpty-bench-"))
+        task = write_task(folder, model=MODEL, steps=STEPS, batch=16, micro_batch=8)
+        plain, ray = [], []
         for turn in range(ROUNDS):
-            results["plain python"].append(measure_plain(task, folder / f"plain-{turn}"))
-            results["Ray Train + Ray Data"].append(measure_ray(task, folder / f"ray-{turn}"))
-    report(results)
+            plain.append(measure_plain(task, folder / f"plain-{turn}", threads))
+            ray.append(measure_ray(task, folder / f"ray-{turn}", threads))
+        report(threads, {"plain python": plain, "Ray Train + Ray Data": ray})
 
 
-def measure_plain(task: Path, folder: Path) -> dict[str, float]:
+def measure_plain(task: Path, folder: Path, threads: int) -> dict[str, float]:
     """Run the task as `python -m llm.pretrain`."""
     from cluster.session import WORKER_ENVIRONMENT
 
@@ -51,21 +49,23 @@ def measure_plain(task: Path, folder: Path) -> dict[str, float]:
         [sys.executable, "-m", "llm.pretrain", str(task), str(folder)],
         check=True,
         capture_output=True,
-        env={"OMP_NUM_THREADS": str(THREADS), **WORKER_ENVIRONMENT},
+        env={"OMP_NUM_THREADS": str(threads), **WORKER_ENVIRONMENT},
     )
     return figures(folder, start)
 
 
-def measure_ray(task: Path, folder: Path) -> dict[str, float]:
-    """Run the task on the connected cluster."""
+def measure_ray(task: Path, folder: Path, threads: int) -> dict[str, float]:
+    """Run the task on a cluster of its own."""
     from cluster.config import ClusterConfig
+    from cluster.session import session
     from cluster.train import pretrain
     from llm.task import read_task
 
     start = time.time()
     folder.mkdir()
-    ready = replace(read_task(task), folder=str(folder))
-    pretrain(ready, ClusterConfig(workers=1, cpus_per_worker=THREADS), lambda _: None)
+    cluster = ClusterConfig(workers=1, cpus_per_worker=threads)
+    with session(cluster):
+        pretrain(replace(read_task(task), folder=str(folder)), cluster, lambda _: None)
     return figures(folder, start)
 
 
@@ -80,10 +80,11 @@ def figures(folder: Path, start: float) -> dict[str, float]:
     }
 
 
-def report(results: dict[str, list[dict[str, float]]]) -> None:
+def report(threads: int, results: dict[str, list[dict[str, float]]]) -> None:
     """Print medians, and rates as shares of plain python's."""
     base = statistics.median(run["rate"] for run in results["plain python"])
-    table = Table(title=f"fit, 1 worker, {THREADS} threads, {STEPS} steps, median of {ROUNDS} runs")
+    counted = f"{threads} thread{'s' if threads > 1 else ''}"
+    table = Table(title=f"fit, 1 worker, {counted}, {STEPS} steps, median of {ROUNDS} runs")
     for column in ("", "tokens/s", "of plain", "data wait", "seconds to start"):
         table.add_column(column, justify="left" if not column else "right")
     for name, runs in results.items():

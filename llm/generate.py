@@ -6,7 +6,7 @@ model were asked for its last `context` tokens each time (a test says so); that 
 tokens per step. Text is held back only while it could still become a stop string.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,12 +21,18 @@ from llm.tokenizer import Decoder, Tokenizer
 
 @torch.inference_mode()
 def generate(
-    model: Transformer, prompt: list[int], sampling: SamplingConfig, *, end: int | None
+    model: Transformer,
+    prompt: list[int],
+    sampling: SamplingConfig,
+    *,
+    end: int | None,
+    never: Sequence[int] = (),
 ) -> Iterator[int]:
     """Up to `max_tokens` tokens that continue `prompt`; stops before `end`, which is not given.
 
     Of a prompt longer than the context its last `context` tokens count. Precision is the caller's:
-    wrap the iteration in autocast or not. Draws happen on the CPU: same seed, same text anywhere.
+    wrap the iteration in autocast or not. Tokens in `never` are not chosen. Draws happen on the
+    CPU: same seed, same text anywhere.
     """
     assert prompt, "the prompt is empty: begin with the end-of-text token"
     generator = torch.Generator().manual_seed(sampling.seed)
@@ -37,7 +43,9 @@ def generate(
         if cache.length + len(fresh) > context:
             cache.reset()
             fresh = window = window[-context:]
-        token = sample(next_logits(model, fresh, cache), sampling, generator)
+        logits = next_logits(model, fresh, cache)
+        logits[list(never)] = -torch.inf
+        token = sample(logits, sampling, generator)
         if token == end:
             return
         yield token
@@ -63,12 +71,13 @@ def write(
     """Text that continues `prompt`, in pieces of whole characters, up to a stop string.
 
     As documents in training follow an end-of-text token, so does the prompt; it also ends the text.
-    A character that `max_tokens` cut off is left out.
+    A character that `max_tokens` cut off is left out, and so are bytes that make none.
     """
     ids = [tokenizer.eos, *tokenizer.encode(prompt)]
-    decoder = Decoder(tokenizer, continues=bool(prompt))
+    decoder = Decoder(tokenizer, continues=bool(prompt), broken="ignore")
     stop = StopStrings(sampling.stop)
-    for token in generate(model, ids, sampling, end=tokenizer.eos):
+    never = tokenizer.unwritten
+    for token in generate(model, ids, sampling, end=tokenizer.eos, never=never):
         if piece := stop.feed(decoder.feed(token)):
             yield piece
         if stop.found:

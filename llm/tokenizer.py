@@ -88,6 +88,12 @@ class Tokenizer:
         """The text of some tokens. Bytes that are no UTF-8 become U+FFFD, unknowns a sign."""
         return b"".join(map(Decoder(self).bytes, ids)).decode(errors="replace")
 
+    @property
+    def unwritten(self) -> tuple[int, ...]:
+        """Tokens that no text to be shown can hold: the unknown one, bos and pad."""
+        ids = {self.unknown, self.bos, self.pad} - {self.eos, None}
+        return tuple(sorted(id for id in ids if id is not None))
+
     def piece_bytes(self, id: int) -> bytes:
         """The bytes that a token stands for: none for control symbols, maybe half a character."""
         return self._bytes[id]
@@ -185,11 +191,14 @@ class Decoder:
 
     Some models of others put a space before a text and take it away again when they decode;
     `continues` says that these tokens do not begin a text, so that their first space stays.
+    Bytes that are no UTF-8 become U+FFFD, or nothing where `broken` is "ignore".
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, continues: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, continues: bool = False, broken: str = "replace"
+    ) -> None:
         self._tokenizer = tokenizer
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(broken)
         self._strips = tokenizer._format.strips and not continues
 
     def feed(self, id: int) -> str:

@@ -125,6 +125,13 @@ def test_generation_works_under_autocast():
         assert len(list(generate(make_model(), [1], SAMPLED, end=None))) == 20
 
 
+def test_a_token_that_is_never_to_be_written_is_not():
+    model = make_model()
+    common = list(generate(model, [1], SAMPLED, end=None))
+    rest = list(generate(model, [1], SAMPLED, end=None, never=common[:3]))
+    assert len(rest) == 20 and not set(rest) & set(common[:3])
+
+
 # Writing
 
 
@@ -133,6 +140,7 @@ class Bytes:
     """A tokenizer whose tokens are bytes, after the end-of-text token 0."""
 
     eos: int = 0
+    unwritten: tuple[int, ...] = ()
 
     def encode(self, text: str) -> list[int]:
         return [byte + 1 for byte in text.encode()]
@@ -141,8 +149,8 @@ class Bytes:
 class BytesDecoder:
     """Bytes to characters as they come; remembers whether it continues a prompt."""
 
-    def __init__(self, tokenizer: Bytes, *, continues: bool) -> None:
-        self.utf8 = codecs.getincrementaldecoder("utf-8")()
+    def __init__(self, tokenizer: Bytes, *, continues: bool, broken: str) -> None:
+        self.utf8 = codecs.getincrementaldecoder("utf-8")(broken)
         BytesDecoder.continued = continues
 
     def feed(self, token: int) -> str:
@@ -207,6 +215,11 @@ def test_text_comes_in_whole_characters():
 
 def test_writing_stops_at_the_end_of_text():
     assert "".join(written("once\0")) == "once\0"
+
+
+def test_bytes_that_make_no_character_are_left_out():
+    model = Scripted([0x61 + 1, 0xE4 + 1, 0xB8 + 1, 0x62 + 1, 0xFF + 1, 0x63 + 1, 0])
+    assert "".join(write(model, Bytes(), "x", SamplingConfig(temperature=0.0))) == "abc"
 
 
 def test_max_tokens_in_the_middle_of_a_character_write_no_half_of_it():

@@ -4,7 +4,7 @@
 
 Three things make the order a pure function of the seed (measured in Ray 2.60): operators keep
 their order (`preserve_order`); every block has exactly Q rows, so that the splitter, which feeds
-whoever has fewest, deals strictly in turn; and rows come from `Sequences.rows(position)`, which
+whoever has fewest, deals strictly in turn; and rows come from `Sequences.rows`, which
 does not know where it runs. `streaming_split(equal=True)`, Ray Train's default, would drop rows.
 
 The dataset is finite, since Ray Data has no endless one, but long enough for the rest of the run.
@@ -48,7 +48,7 @@ class Stream:
     block: int
 
     def dataset(self) -> Dataset:
-        """The lazy dataset; columns ids (Q, C + 1) int32, unit (Q,), row (Q,)."""
+        """The lazy dataset; columns ids (Q, C + 1) int32, position (Q,), row (Q,)."""
         positions = self.positions()
         size = self.group_size(positions)
         groups = math.ceil(positions / size)
@@ -59,26 +59,23 @@ class Stream:
         )
 
     def positions(self) -> int:
-        """How many positions hold the rows, judged by the first two."""
-        units = self.sequences.units
-        seen = range(self.cursor.unit, self.cursor.unit + min(2, len(units)))
-        rows = sum(len(self.sequences.rows(Cursor(unit)).row) for unit in seen) / len(seen)
-        return len(units) + math.ceil(MARGIN * self.needed / max(rows, 0.5))
+        """How many positions hold the rows, judged by the first."""
+        rows = len(self.sequences.rows(Cursor(self.cursor.position)).row)
+        return self.sequences.positions + math.ceil(MARGIN * self.needed / max(rows, 1))
 
     def group_size(self, positions: int) -> int:
         """Positions that one task reads."""
-        units = self.sequences.units
-        mean = sum(unit.bytes for unit in units) / len(units)
+        mean = sum(unit.bytes for unit in self.sequences.units) / self.sequences.positions
         enough = min(MOST_IN_GROUP, math.ceil(GROUP_BYTES / mean))
         return max(enough, math.ceil(positions / MOST_GROUPS))
 
     def group_rows(self, batch: dict[str, np.ndarray], size: int) -> Iterator[dict[str, Any]]:
         """The rows of one group of positions, a portion for every position that has any."""
-        first = self.cursor.unit + int(batch["id"][0]) * size
-        for unit in range(first, first + size):
-            block = self.sequences.rows(max(self.cursor, Cursor(unit)))
+        first = self.cursor.position + int(batch["id"][0]) * size
+        for position in range(first, first + size):
+            block = self.sequences.rows(max(self.cursor, Cursor(position)))
             if len(block.row):
-                yield {"ids": block.ids, "unit": block.unit, "row": block.row}
+                yield {"ids": block.ids, "position": block.position, "row": block.row}
 
 
 class InOrder(ray.train.DataConfig):
@@ -114,4 +111,4 @@ def blocks_of(shard: ray.data.DataIterator) -> Iterator[Block]:
         prefetch_batches=4,
     )
     for batch in batches:
-        yield Block(batch["ids"], batch["unit"], batch["row"])
+        yield Block(batch["ids"], batch["position"], batch["row"])

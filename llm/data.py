@@ -1,12 +1,13 @@
 """From shards to training sequences in an order that is a pure function of the seed.
 
-1. A corpus is a list of units (about 1 MiB of a shard each). Epoch e visits them in the
-   permutation drawn from (seed, e); all epochs in a row make one endless numbering of positions.
-2. A position gives a fixed array of rows: its training documents in a drawn order, tokenised,
-   each ended by the end-of-text token, cut into rows of context + 1 tokens, rows in a drawn order.
-   The first cut is drawn too, so that the borders fall elsewhere in every epoch.
+1. A corpus is a list of units (about 1 MiB of a shard each). Epoch e takes them in the permutation
+   drawn from (seed, e), eight to a position, so that a batch sees more than one book; the positions
+   of all epochs in a row make one endless numbering.
+2. A unit gives rows: its training documents in a drawn order, tokenised, each ended by the
+   end-of-text token, cut into rows of context + 1 tokens. The first cut is drawn too, so that the
+   borders fall elsewhere in every epoch. A position gives its units' rows in a drawn order.
 3. Rows never cross units. So a `Cursor` of two numbers says exactly where a run stands, and
-   continuing costs the tokenisation of one unit, however far in, with any number of workers.
+   continuing costs the tokenisation of one position, however far in, with any number of workers.
 
 The price: about one and a half partly filled rows a unit (filled up with PAD, which is no target;
 no token is dropped), some 0.3% of the rows at 1 MiB and a context of 512.
@@ -28,12 +29,19 @@ from llm.tokenizer import Tokenizer
 
 PAD = -1
 
+MIXED_UNITS = 8
+"""Units whose rows are shuffled together. With one, a run over two novels went through them in
+turns, and the loss on the first rose while it read the second."""
+
+SPREAD_UNITS = 16
+"""Held-out text comes from this many units at least, if there are as many."""
+
 
 @dataclass(frozen=True, order=True)
 class Cursor:
-    """Where the next sequence is: row `row` of position `unit` in the endless order."""
+    """Where the next sequence is: row `row` of a position in the endless order."""
 
-    unit: int = 0
+    position: int = 0
     row: int = 0
 
 
@@ -41,25 +49,25 @@ class Cursor:
 class Block:
     """Consecutive sequences, trained on in one forward pass, and where each of them stands.
 
-    ids: (Q, C + 1) int32, PAD behind the end of a short row; unit, row: (Q,) int64.
+    ids: (Q, C + 1) int32, PAD behind the end of a short row; position, row: (Q,) int64.
     """
 
     ids: np.ndarray
-    unit: np.ndarray
+    position: np.ndarray
     row: np.ndarray
 
     @property
     def first(self) -> Cursor:
         """Where its first sequence stands."""
-        return Cursor(int(self.unit[0]), int(self.row[0]))
+        return Cursor(int(self.position[0]), int(self.row[0]))
 
     @property
     def after(self) -> Cursor:
         """The cursor behind its last sequence."""
-        return Cursor(int(self.unit[-1]), int(self.row[-1]) + 1)
+        return Cursor(int(self.position[-1]), int(self.row[-1]) + 1)
 
     def __getitem__(self, part: slice) -> "Block":
-        return Block(self.ids[part], self.unit[part], self.row[part])
+        return Block(self.ids[part], self.position[part], self.row[part])
 
 
 def draw_order(count: int, *key: int) -> np.ndarray:
@@ -109,18 +117,28 @@ class Sequences:
     context: int
     seed: int
 
+    @property
+    def positions(self) -> int:
+        """Positions of one epoch."""
+        return -(-len(self.units) // MIXED_UNITS)
+
     def rows(self, cursor: Cursor) -> Block:
         """The rows of a position from the cursor's on, always the same; perhaps none."""
-        epoch, index = divmod(cursor.unit, len(self.units))
-        unit = int(epoch_order(len(self.units), self.seed, epoch)[index])
+        epoch, index = divmod(cursor.position, self.positions)
+        order = epoch_order(len(self.units), self.seed, epoch)
+        mixed = order[index * MIXED_UNITS : (index + 1) * MIXED_UNITS]
+        ids = np.concatenate([self.unit_rows(int(unit), epoch) for unit in mixed])
+        ids = ids[draw_order(len(ids), self.seed, epoch, index, 2)]
+        block = Block(ids, np.full(len(ids), cursor.position), np.arange(len(ids)))
+        return block[cursor.row :]
+
+    def unit_rows(self, unit: int, epoch: int) -> np.ndarray:
+        """The rows of a unit in an epoch, as its documents lie: (R, C + 1)."""
         documents = self.training_documents(self.units[unit])
         key = (self.seed, epoch, unit)
         shuffled = [documents[i] for i in draw_order(len(documents), *key, 0)]
         first = 1 + int(np.random.PCG64([*key, 1]).random_raw() % self.context)
-        ids = pack(self.tokenizer.encode_arrays(shuffled), self.tokenizer.eos, self.context, first)
-        ids = ids[draw_order(len(ids), *key, 2)]
-        block = Block(ids, np.full(len(ids), cursor.unit), np.arange(len(ids)))
-        return block[cursor.row :]
+        return pack(self.tokenizer.encode_arrays(shuffled), self.tokenizer.eos, self.context, first)
 
     def training_documents(self, unit: Unit) -> list[str]:
         """A unit's documents that are not held out for validation."""
@@ -134,7 +152,7 @@ class Sequences:
             full = len(waiting.row) // size * size
             for start in range(0, full, size):
                 yield waiting[start : start + size]
-            cursor = Cursor(cursor.unit + 1)
+            cursor = Cursor(cursor.position + 1)
             waiting = join(waiting[full:], self.rows(cursor))
 
 
@@ -142,7 +160,7 @@ def join(one: Block, two: Block) -> Block:
     """The sequences of one block, then those of the other."""
     return Block(
         np.concatenate([one.ids, two.ids]),
-        np.concatenate([one.unit, two.unit]),
+        np.concatenate([one.position, two.position]),
         np.concatenate([one.row, two.row]),
     )
 
@@ -171,22 +189,56 @@ class HeldOut:
 def held_out(
     units: Sequence[Unit], data: DataConfig, tokenizer: Tokenizer, context: int
 ) -> HeldOut | None:
-    """Whole held-out documents, in the order of the shards, until `validation.tokens` is reached.
+    """Whole held-out documents from all over the corpus until `validation.tokens` is reached.
 
     None if nothing is held out. `units` are those of validation.shards if there are such.
     """
-    documents: list[Sequence[int]] = []
-    tokens = length = 0
-    for unit in units:
-        for text in read_unit(unit, data):
-            if not data.validation.shards and not is_held_out(text, data.validation.fraction):
-                continue
+    wanted = data.validation.tokens
+    share = -(-wanted // min(max(1, len(units)), SPREAD_UNITS))
+    taken, spare = Pile(wanted), Pile(wanted)
+    for index in draw_order(len(units), 0):
+        from_here = Pile(share)
+        for text in held_out_documents(units[index], data):
+            full = from_here.full
             ids = tokenizer.encode(text)
-            documents.append(ids)
-            tokens += len(ids) + 1
-            length += len(text.encode())
-            if tokens >= data.validation.tokens:
-                return HeldOut(pack(documents, tokenizer.eos, context, context), length)
-    if not documents:
+            (spare if full else taken).add(text, ids)
+            from_here.add(text, ids)
+            if taken.full or (full and spare.full):
+                break
+        if taken.full:
+            break
+    for spared in zip(spare.texts, spare.ids, strict=True):
+        taken.add(*spared)
+    if not taken.ids:
         return None
-    return HeldOut(pack(documents, tokenizer.eos, context, context), length)
+    length = sum(len(text.encode()) for text in taken.texts)
+    return HeldOut(pack(taken.ids, tokenizer.eos, context, context), length)
+
+
+def held_out_documents(unit: Unit, data: DataConfig) -> Iterator[str]:
+    """A unit's documents that measure the model: all of a validation shard, else its share."""
+    for text in read_unit(unit, data):
+        if data.validation.shards or is_held_out(text, data.validation.fraction):
+            yield text
+
+
+class Pile:
+    """Documents up to the one that reaches `limit` tokens, ends of text included."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.tokens = 0
+        self.texts: list[str] = []
+        self.ids: list[Sequence[int]] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more goes on it."""
+        return self.tokens >= self.limit
+
+    def add(self, text: str, ids: Sequence[int]) -> None:
+        """Put a document on it, if it is not full."""
+        if not self.full:
+            self.texts.append(text)
+            self.ids.append(ids)
+            self.tokens += len(ids) + 1

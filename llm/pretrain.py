@@ -183,6 +183,7 @@ def main(task_file: Path, folder: Path) -> None:
     require_training_text(run.sequences)
     run.run(lambda cursor: plain_blocks(run, cursor))
     if dist.is_initialized():
+        dist.barrier()  # gloo aborts a process that leaves while another still writes
         dist.destroy_process_group()
 
 

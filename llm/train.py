@@ -191,7 +191,7 @@ def advance(position: Position, after: Cursor, tokens: int) -> None:
 
 def common_cursor(position: Position, world: World) -> Cursor:
     """The cursor behind the last sequence that any process has trained on."""
-    unit, row = position.cursor.unit, position.cursor.row
-    [furthest] = world.max(unit)
-    [row_there] = world.max(row if unit == int(furthest) else -1)
+    own = position.cursor
+    [furthest] = world.max(own.position)
+    [row_there] = world.max(own.row if own.position == int(furthest) else -1)
     return Cursor(int(furthest), int(row_there))

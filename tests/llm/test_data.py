@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.config import DataConfig, ValidationConfig
-from llm.data import PAD, Cursor, Sequences, draw_order, held_out, pack, require_training_text
+from llm.data import (
+    MIXED_UNITS,
+    PAD,
+    Cursor,
+    Sequences,
+    draw_order,
+    held_out,
+    pack,
+    require_training_text,
+)
 from llm.errors import DataError
 from llm.shards import list_shards, list_units
 
@@ -82,20 +91,32 @@ def test_orders_are_permutations_that_differ_by_epoch_and_repeat_by_key() -> Non
 def test_an_epoch_holds_every_document_once(tmp_path: Path) -> None:
     lines = [f"line {i:03d}" for i in range(60)]
     sequences = make_sequences(tmp_path, lines, context=500)  # each unit fits in one or two rows
-    assert len(sequences.units) > 5
+    assert len(sequences.units) > MIXED_UNITS
     for epoch in range(2):
         seen = []
-        for index in range(len(sequences.units)):
-            rows = sequences.rows(Cursor(epoch * len(sequences.units) + index)).ids
-            order = np.argsort([0 if row[0] == EOS else 1 for row in rows], kind="stable")
-            seen += documents_in(rows[order], 500)
+        for unit in range(len(sequences.units)):
+            rows = sequences.unit_rows(unit, epoch)
+            seen += documents_in(rows, 500)
         assert sorted(seen) == lines
+
+
+def test_positions_of_an_epoch_hold_the_rows_of_all_units_once_and_mixed(tmp_path: Path) -> None:
+    sequences = make_sequences(tmp_path, [f"line {i:03d}" for i in range(60)])
+    for epoch in range(2):
+        start = epoch * sequences.positions
+        got = [sequences.rows(Cursor(start + index)).ids for index in range(sequences.positions)]
+        units = [sequences.unit_rows(unit, epoch) for unit in range(len(sequences.units))]
+        assert sorted(np.concatenate(got).tolist()) == sorted(np.concatenate(units).tolist())
+        assert len(got) == -(-len(units) // MIXED_UNITS)
+        owner = {tuple(row): unit for unit, rows in enumerate(units) for row in rows.tolist()}
+        changes = sum(owner[tuple(a)] != owner[tuple(b)] for a, b in pairwise(got[0].tolist()))
+        assert changes > len(got[0]) / 2
 
 
 def test_continuing_at_any_cursor_gives_the_same_blocks(tmp_path: Path) -> None:
     sequences = make_sequences(tmp_path, [f"number {i}" for i in range(40)])
     whole = list(islice(sequences.blocks(Cursor(), 3), 60))
-    assert whole[-1].after.unit > 2 * len(sequences.units) // 2
+    assert whole[-1].after.position >= sequences.positions
     for start in (1, 7, 30, 59):
         rest = list(islice(sequences.blocks(whole[start - 1].after, 3), 60 - start))
         for a, b in zip(whole[start:], rest, strict=True):
@@ -123,6 +144,18 @@ def test_held_out_text_stops_at_the_wanted_number_of_tokens(tmp_path: Path) -> N
     text = held_out(sequences.units, data, sequences.tokenizer, context=4)
     assert text is not None
     assert (text.bytes, int((text.rows[:, 1:] != PAD).sum())) == (24, 27)  # three whole documents
+
+
+def test_held_out_text_comes_from_all_over_the_corpus(tmp_path: Path) -> None:
+    lines = [f"line {i:03d}" for i in range(60)]
+    sequences = make_sequences(tmp_path, lines, unit_bytes=100)
+    validation = ValidationConfig(fraction=0, shards=(str(tmp_path),), tokens=100)
+    data = replace(sequences.data, validation=validation)
+    text = held_out(sequences.units, data, sequences.tokenizer, context=500)
+    assert text is not None
+    numbers = sorted(int(line[5:]) for line in documents_in(text.rows, 500))
+    assert len(numbers) == 12  # of 9 tokens each
+    assert numbers[0] < 12 and numbers[-1] > 47
 
 
 def test_a_corpus_without_training_text_is_refused(tmp_path: Path) -> None:

@@ -1,31 +1,29 @@
 """How fast a training is: what its step reports add up to.
 
-`mfu` is the share of the machine's measured matrix-product rate that the model's arithmetic takes.
+`mfu` is the share of the machine's matrix-product rate that the model's arithmetic takes; the rate is
+the best that was measured so far, since one measurement may fall together with other work.
 The first step waits until the stream has started, so it counts in no total.
 """
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from llm.train import StepReport
 
 
 class Meter:
-    """Adds up reports of `processes` that spend `flops` a token; the limit is measured once."""
+    """Adds up reports of `processes` that spend `flops` a token."""
 
-    def __init__(self, flops: int, processes: int, measure_peak: Callable[[], float]) -> None:
+    def __init__(self, flops: int, processes: int) -> None:
         self.flops = flops
         self.processes = processes
-        self.measure_peak = measure_peak
+        self.peak = 0.0
         self.window: list[StepReport] = []
         self.seen: list[tuple[int, float, float]] = []
         """(tokens, seconds, seconds waited) of every window that was read."""
 
-    @cached_property
-    def peak(self) -> float:
-        """FLOP/s of one process at best, while all of them ask for it."""
-        return self.measure_peak()
+    def measured(self, peak: float) -> None:
+        """Take a measurement of the FLOP/s that one process reaches while all of them try."""
+        self.peak = max(self.peak, peak)
 
     def add(self, report: StepReport) -> bool:
         """Take a report; whether it is the first."""

@@ -51,7 +51,7 @@ class Pretraining:
         self.precision = automatic if task.train.precision == "auto" else task.train.precision
         self.training = self._load()
         flops = flops_per_token(task.model, self.tokenizer.vocab_size)
-        self.meter = Meter(flops, self.world.size, self._measure_peak)
+        self.meter = Meter(flops, self.world.size)
         self.score: dict[str, float] = {}
         self.validated = -1
 
@@ -109,19 +109,22 @@ class Pretraining:
     def _after_step(self, report: StepReport) -> None:
         train, step = self.task.train, report.step
         last = step == train.steps
-        if self.meter.add(report) or last or step % train.log_every == 0:
+        if first := self.meter.add(report):
+            self._measure_peak()
+        if first or last or step % train.log_every == 0:
             figures = self.meter.read(train.steps)
             self.score = {**self.score, "train_loss": figures["loss"]}
             self.log("step", tokens=self.training.position.tokens, **figures)
         if step % train.validate_every == 0 or last:
+            self._measure_peak()
             self._validate()
         if step % train.checkpoint.every == 0 or last:
             self._save()
 
-    def _measure_peak(self) -> float:
-        """The machine's limit while all processes ask for it, as in training."""
+    def _measure_peak(self) -> None:
+        """Tell the meter the machine's limit while all processes ask for it, as in training."""
         self.world.sum(0.0)  # all start together
-        return peak_flops(self.world.device, self.precision)
+        self.meter.measured(peak_flops(self.world.device, self.precision))
 
     def _validate(self) -> None:
         """Measure the model on held-out text, and let it continue the prompt."""

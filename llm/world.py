@@ -62,7 +62,7 @@ def fastest_precision(device: torch.device) -> Precision:
     return "bf16" if fast else "fp32"
 
 
-def peak_flops(device: torch.device, precision: Precision, seconds: float = 0.2) -> float:
+def peak_flops(device: torch.device, precision: Precision, seconds: float = 0.1) -> float:
     """Matrix-product FLOP/s this process reaches on 1024 x 1024 operands: the limit for `mfu`."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = 1024 if device.type == "cpu" else 8192

@@ -1,7 +1,7 @@
 """How fast a training is: what its step reports add up to.
 
-`mfu` is the share of the machine's matrix-product rate that the model's arithmetic takes; the rate is
-the best that was measured so far, since one measurement may fall together with other work.
+`mfu` is the share of the machine's matrix-product rate that the model's arithmetic takes; the rate
+is the best measured so far, since one measurement may fall together with other work.
 The first step waits until the stream has started, so it counts in no total.
 """
 

@@ -134,7 +134,7 @@ def test_a_broken_rule_is_reported(file: str, overrides: list[str], complaint: s
     ],
 )
 def test_what_just_holds_is_accepted(file: str, overrides: list[str]) -> None:
-    load(file, overrides)
+    assert load(file, overrides).origin.overrides == tuple(overrides)
 
 
 def test_of_two_batch_rules_only_the_first_speaks(file: str) -> None:

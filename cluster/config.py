@@ -15,3 +15,7 @@ class ClusterConfig:
     """GPUs of a worker; 0 trains on CPU."""
     max_failures: CountOrZero = 3
     """Workers that may be lost before the run gives up."""
+    ingest_cpus: Count = 2
+    """CPU cores besides the workers' for reading and tokenising."""
+    read_ahead: Count = 64
+    """Megabytes of tokenised rows that wait for the workers at most."""

@@ -86,17 +86,26 @@ class ValidationConfig:
 
 
 @record
-class DataConfig:
-    """Where the text is and how it is read."""
+class TextConfig:
+    """Files of text, and how documents are read from them."""
 
     shards: AtLeastOneString
     """Files, folders, globs or URIs (s3://, gs://, https://); `pydoc://` is Python's own docs."""
-    format: Literal["auto", "parquet", "jsonl", "txt"] = "auto"
-    """How shards are written; auto goes by the file name (.parquet .jsonl .txt, also .gz)."""
+    format: Literal["auto", "parquet", "jsonl", "txt", "csv", "warc", "wet"] = "auto"
+    """How shards are written; auto goes by the file name (.parquet .jsonl .txt .csv .warc .wet,
+    the last five also .gz and .zst)."""
     text: str = "text"
-    """Column (parquet) or key (jsonl) that holds a document's text."""
+    """Column (parquet, csv) or key (jsonl) that holds a document's text."""
     documents: Literal["file", "line", "paragraph"] = "file"
     """What one document is in a txt shard; a file is cut at line ends into about 64 KiB each."""
+    encoding: str = "utf-8"
+    """Encoding of txt, csv and jsonl shards: utf-8, gb18030, big5, utf-16, ...; detect: guessed."""
+
+
+@record
+class DataConfig(TextConfig):
+    """Where the text is and how it is read."""
+
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     """Held-out text."""
 
@@ -147,6 +156,8 @@ class ModelConfig:
     """Output head shares the token embedding's weights."""
     dropout: ShareBelowOne = 0.0
     """Share of activations dropped while training."""
+    attend: Literal["document", "window"] = "window"
+    """What a token sees in training: only its own document, or all before it in the window."""
 
 
 @record
@@ -191,10 +202,14 @@ class TrainConfig:
     """Tokens to train on; auto: 20 per parameter (Hoffmann et al. 2022), or what `steps` makes."""
     steps: Auto[Count] = auto
     """Optimizer updates; auto: what `tokens` makes."""
+    epochs: Count | None = None
+    """Passes over the text, in place of tokens and steps; the text is tokenised beforehand."""
     batch: Auto[Count] = auto
     """Sequences per update, over all workers; auto: 0.292 C^0.3271 tokens (DeepSeek LLM 2024)."""
     micro_batch: Auto[Count] = auto
     """Sequences per forward pass of a worker; auto: the largest divisor of batch up to 8."""
+    short_start: CountOrZero = 0
+    """Steps at the start in which rows are cut into shorter ones: eighths, quarters, halves."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products; auto: bf16 where the processor has instructions for it."""
     validate_every: Auto[Count] = auto

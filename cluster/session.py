@@ -18,9 +18,6 @@ from cluster.config import ClusterConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
-INGEST_CPUS = 2
-"""Logical CPUs besides those of the workers, for reading and tokenising."""
-
 OBJECT_STORE_BYTES = 1 << 30
 
 WORKER_ENVIRONMENT = {
@@ -75,7 +72,7 @@ def connect(config: ClusterConfig) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
-    wanted = config.workers * config.cpus_per_worker + INGEST_CPUS
+    wanted = config.workers * config.cpus_per_worker + config.ingest_cpus
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, wanted),

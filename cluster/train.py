@@ -29,13 +29,14 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Queue
 
 from cluster.config import ClusterConfig
-from cluster.ingest import InOrder, Stream, blocks_of
+from cluster.ingest import Dealing, InOrder, Stream, blocks_of
 from llm import checkpoint
 from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
 from llm.pretrain import Pretraining
 from llm.task import PretrainTask, sequences_of
+from llm.units import units_of
 
 COLLECTIVE_TIMEOUT_S = 300
 
@@ -45,6 +46,7 @@ class StreamFactory:
     """Called by Ray Train at every start of a worker group: the rest of the task's stream."""
 
     task: PretrainTask
+    workers: int
 
     def __call__(self) -> Dataset:
         """The stream from the newest checkpoint on."""
@@ -52,13 +54,18 @@ class StreamFactory:
         found = checkpoint.newest(task.checkpoints)
         position = checkpoint.read_position(found) if found else checkpoint.Position()
         needed = (task.train.steps - position.step) * task.train.batch
-        sequences = sequences_of(task)
-        return Stream(sequences, position.cursor, needed, task.train.micro_batch).dataset()
+        return Stream(
+            sequences_of(task),
+            position.cursor,
+            needed,
+            Dealing(task.train.batch, task.train.micro_batch, self.workers),
+            units_of(task.data).bytes,
+        ).dataset()
 
 
 def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     """Train a task on the connected cluster; returns its final figures."""
-    require_training_text(sequences_of(task))
+    require_training_text(units_of(task.data), task.data)
     records = Path(task.folder) / "ray"
     shutil.rmtree(records, ignore_errors=True)  # of an attempt that was broken off
     with events_to(emit) as queue:
@@ -77,8 +84,8 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
-            datasets={"train": StreamFactory(task)},
-            dataset_config=InOrder(),
+            datasets={"train": StreamFactory(task, cluster.workers)},
+            dataset_config=InOrder(cluster.read_ahead),
         )
         with interruptible():
             outcome = trainer.fit().return_value  # type: ignore[attr-defined]
@@ -98,9 +105,11 @@ def work(config: dict[str, Any]) -> Event | UserError:
     """What every worker runs."""
     use_device(config["cpus"])
     actor = config["queue"].actor
-    stream = started(blocks_of(ray.train.get_dataset_shard("train")))
+    task: PretrainTask = config["task"]
+    shard = ray.train.get_dataset_shard("train")
+    stream = started(blocks_of(shard, task.train.micro_batch))
     try:
-        run = Pretraining(config["task"], lambda event: actor.put_nowait.remote(event))
+        run = Pretraining(task, lambda event: actor.put_nowait.remote(event))
         return run.run(lambda _: stream)
     except UserError as error:
         return error

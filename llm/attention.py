@@ -31,13 +31,17 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None = None, cache: "LayerCache | None" = None
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        cache: "LayerCache | None" = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, H, E)
         query, key, value = split(qkv, rotation)  # each (B, H, T, E)
         if cache is not None:
             key, value = cache.append(key, value)  # (B, H, S, E)
-        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
+        mixed = attend(query, key, value, self.dropout if self.training else 0.0, mask)
         return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
@@ -50,15 +54,33 @@ def split(qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tenso
     return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """Each query sees its own key and all earlier ones; queries are the last T of S tokens."""
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0, mask: Tensor | None = None
+) -> Tensor:
+    """Each query sees its own key and all earlier ones; queries are the last T of S tokens.
+
+    mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer.
+    """
     new, seen = query.size(2), key.size(2)
-    if new == seen:
+    if new == seen and mask is None:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
-    mask = None
-    if new > 1:  # is_causal would align the triangle with the first key, not with the last
+    # is_causal would align the triangle with the first key, not with the last
+    if new > 1 and mask is None:
         mask = torch.ones(new, seen, dtype=torch.bool, device=query.device).tril(seen - new)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """Each token sees the earlier ones of its own document: (B, T) -> (B, 1, T, T)."""
+    same = documents[:, None, :, None] == documents[:, None, None, :]
+    return same.tril()
+
+
+def places_in(documents: Tensor) -> Tensor:
+    """How many tokens of its own document lie before each: (B, T) int64 -> (B, T)."""
+    places = torch.arange(documents.size(1), device=documents.device).expand_as(documents)
+    begins = torch.diff(documents, dim=1, prepend=documents[:, :1] - 1) != 0
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
 
 
 def rotation_table(context: int, features: int) -> Rotation:

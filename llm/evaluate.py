@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from llm.data import PAD, HeldOut
+from llm.batch import make_batch
+from llm.held_out import HeldOut
 from llm.model import Transformer
+from llm.packing import PAD
 from llm.world import World
 
 
@@ -26,12 +27,6 @@ class Score:
     bpb: float
 
 
-def split_rows(rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows (B, C + 1) as inputs (B, C) and targets (B, C) int64; PAD becomes an input of 0."""
-    ids = torch.from_numpy(rows.astype(np.int64)).to(device)
-    return ids[:, :-1].clamp(min=0), ids[:, 1:].contiguous()
-
-
 @torch.no_grad()
 def evaluate(
     model: Transformer,
@@ -40,15 +35,20 @@ def evaluate(
     world: World,
     batch: int,
     autocast: Callable[[], AbstractContextManager[object]],
+    separator: int | None = None,
 ) -> Score:
-    """Score `model` on held-out text, its rows shared out over all processes."""
+    """Score `model` on held-out text, its rows shared out over all processes.
+
+    With a `separator` no token sees another document's, as in training.
+    """
     was_training = model.training
     model.eval()
     total = tokens = text_total = 0.0
     for start in range(world.rank * batch, len(text.rows), world.size * batch):
-        inputs, targets = split_rows(text.rows[start : start + batch], world.device)
+        rows = text.rows[start : start + batch]
+        inputs, targets, documents = make_batch(rows, world.device, separator)
         with autocast():
-            logits = model(inputs)
+            logits = model(inputs, documents=documents)
         losses = F.cross_entropy(
             logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none"
         ).double()

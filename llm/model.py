@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm.attention import Attention, KVCache, LayerCache, Rotation, rotation_table
+from llm.attention import (
+    Attention,
+    KVCache,
+    LayerCache,
+    Rotation,
+    document_mask,
+    places_in,
+    rotation_table,
+)
 from llm.config import ModelConfig
 from llm.loss import next_token_loss
 
@@ -44,26 +52,38 @@ class Transformer(nn.Module):
         initialize(self)
 
     def forward(
-        self, ids: Tensor, targets: Tensor | None = None, cache: KVCache | None = None
+        self,
+        ids: Tensor,
+        targets: Tensor | None = None,
+        cache: KVCache | None = None,
+        documents: Tensor | None = None,
     ) -> Tensor:
-        """(B, T) -> logits (B, T, V), or with targets the sum of their losses."""
-        logits = self.logits(self.features(ids, cache))
+        """(B, T) -> logits (B, T, V), or with targets the sum of their losses.
+
+        documents: (B, T), a number per document; then no token sees another document's.
+        """
+        logits = self.logits(self.features(ids, cache, documents))
         return logits if targets is None else next_token_loss(logits, targets)
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Sum in fp32 of the losses of all targets other than -1."""
         return self(ids, targets)
 
-    def features(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def features(
+        self, ids: Tensor, cache: KVCache | None = None, documents: Tensor | None = None
+    ) -> Tensor:
         """(B, T) -> what the head reads (B, T, D); with a cache `ids` continue what it has seen."""
         start = cache.length if cache else 0
         stop = start + ids.size(1)
         assert stop <= self.config.context, f"{stop} tokens in a context of {self.config.context}"
-        x, rotation = self.positions(self.embedding(ids), start, stop)
+        mask = places = None
+        if documents is not None:
+            mask, places = document_mask(documents), places_in(documents)
+        x, rotation = self.positions(self.embedding(ids), start, stop, places)
         x = self.dropout(x)  # (B, T, D)
         layers = cache.layers if cache else [None] * len(self.blocks)
         for block, layer in zip(self.blocks, layers, strict=True):
-            x = block(x, rotation, layer)
+            x = block(x, rotation, layer, mask)
         return self.norm(x)
 
     def logits(self, features: Tensor) -> Tensor:
@@ -91,9 +111,13 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, cache))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, cache, mask))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))  # (B, T, D)
 
 
@@ -136,7 +160,10 @@ Placed = tuple[Tensor, Rotation | None]
 
 
 class Rotary(nn.Module):
-    """Positions turn queries and keys in attention (Su et al. 2021)."""
+    """Positions turn queries and keys in attention (Su et al. 2021).
+
+    Only distances matter to it, so `places` inside documents change nothing.
+    """
 
     table: Tensor  # (2, context, 1, 1, E)
 
@@ -145,7 +172,7 @@ class Rotary(nn.Module):
         table = rotation_table(config.context, config.width // config.heads)
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, x: Tensor, start: int, stop: int) -> Placed:
+    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
         return x, self.table[:, start:stop]
 
 
@@ -156,8 +183,8 @@ class Learned(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(config.context, config.width))
 
-    def forward(self, x: Tensor, start: int, stop: int) -> Placed:
-        return x + self.weight[start:stop], None
+    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
+        return x + chosen(self.weight, start, stop, places), None
 
 
 class Sinusoidal(nn.Module):
@@ -171,8 +198,13 @@ class Sinusoidal(nn.Module):
         table = wave_table(config.context, config.width)
         self.register_buffer("table", table, persistent=False)
 
-    def forward(self, x: Tensor, start: int, stop: int) -> Placed:
-        return x * self.scale + self.table[start:stop], None
+    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
+        return x * self.scale + chosen(self.table, start, stop, places), None
+
+
+def chosen(table: Tensor, start: int, stop: int, places: Tensor | None) -> Tensor:
+    """Rows start to stop - 1 of a table, (T, D), or those of each token's place, (B, T, D)."""
+    return table[start:stop] if places is None else table[places]
 
 
 def wave_table(context: int, width: int) -> Tensor:

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -30,8 +29,11 @@ from llm.metrics import Emit, Event, RunLog, step_line
 from llm.model import Transformer
 from llm.optim import make_optimizer
 from llm.size import flops_per_token
+from llm.step_log import NAME, StepLog
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
-from llm.train import StepReport, Training, autocast, common_cursor, fit
+from llm.tokenizer import Tokenizer
+from llm.train import StepReport, Training, autocast, fit
+from llm.units import units_of
 from llm.world import World, fastest_precision, peak_flops, use_gpu
 
 OpenBlocks = Callable[[Cursor], Iterable[Block]]
@@ -43,9 +45,10 @@ class Pretraining:
     def __init__(self, task: PretrainTask, emit: Emit) -> None:
         self.task = task
         self.world = World.current()
-        self.sequences = sequences_of(task)
-        self.tokenizer = self.sequences.tokenizer
-        self.text = held_out_of(task, self.sequences)
+        self.tokenizer = Tokenizer(task.tokenizer)
+        self.text = held_out_of(task, self.tokenizer)
+        self.separator = self.tokenizer.eos if task.model.attend == "document" else None
+        self.steps = StepLog(self._own(Path(task.folder) / NAME))
         self.log = RunLog(self._own(Path(task.folder) / "metrics.jsonl"), emit)
         automatic = fastest_precision(self.world.device)
         self.precision = automatic if task.train.precision == "auto" else task.train.precision
@@ -73,6 +76,7 @@ class Pretraining:
         """Train to the end; returns the final figures. The weights are in the task's folder."""
         task, position = self.task, self.training.position
         self.log.rewind(position.step)
+        self.steps.rewind(position.step)
         self._announce()
         if position.step in (0, task.train.steps):  # before the first, or fallen after the last
             self._validate()
@@ -84,6 +88,7 @@ class Pretraining:
             world=self.world,
             precision=self.precision,
             after_step=self._after_step,
+            separator=self.separator,
         )
         if self.world.rank == 0:
             write_model(Path(task.folder), self.training.model)
@@ -109,6 +114,7 @@ class Pretraining:
     def _after_step(self, report: StepReport) -> None:
         train, step = self.task.train, report.step
         last = step == train.steps
+        self.steps.add(step, report.span)
         if first := self.meter.add(report):
             self._measure_peak()
         if first or last or step % train.log_every == 0:
@@ -137,6 +143,7 @@ class Pretraining:
                 self.world,
                 self.task.train.micro_batch,
                 lambda: autocast(self.world.device, self.precision),
+                self.separator,
             )
             self.score = {**self.score, "loss": score.loss, "bpb": score.bpb}
             self.validated = step
@@ -149,12 +156,12 @@ class Pretraining:
     def _save(self) -> None:
         """Commit weights, optimizer and position together."""
         training, position, folder = self.training, self.training.position, self.task.checkpoints
-        position.cursor = common_cursor(position, self.world)
         best = position.best_bpb
         if self.validated == position.step and (best is None or self.score["bpb"] < best):
             position.best_step, position.best_bpb = position.step, self.score["bpb"]
         if self.world.rank == 0:
             start = time.perf_counter()
+            self.steps.flush()
             path = checkpoint.save(folder, training.model, training.optimizer, position)
             checkpoint.prune(folder, self.task.train.checkpoint.keep, position.best_step)
             seconds = time.perf_counter() - start
@@ -163,15 +170,20 @@ class Pretraining:
     def _finish(self) -> Event:
         """The figures of this attempt for manifest and report."""
         position = self.training.position
-        figures = {**self.score, "tokens": position.tokens, **self.meter.totals()}
+        figures: Event = {**self.score, "tokens": position.tokens, **self.meter.totals()}
+        if self.world.rank == 0:
+            order = sequences_of(self.task).order
+            figures["passes"] = order.passes(position.cursor.position + 1)
         self.log("end", position.step, time=time.time(), **figures)
         return figures
 
 
 def plain_blocks(run: Pretraining, cursor: Cursor) -> Iterable[Block]:
     """This process's share of the stream, tokenised right here."""
-    blocks = run.sequences.blocks(cursor, run.task.train.micro_batch)
-    return islice(blocks, run.world.rank, None, run.world.size)
+    train, world = run.task.train, run.world
+    blocks = sequences_of(run.task).blocks(cursor, train.micro_batch)
+    slots = train.batch // train.micro_batch
+    return (one for i, one in enumerate(blocks) if i % slots % world.size == world.rank)
 
 
 def main(task_file: Path, folder: Path) -> None:
@@ -183,7 +195,7 @@ def main(task_file: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     task = replace(read_task(task_file), folder=str(folder))
     run = Pretraining(task, show)
-    require_training_text(run.sequences)
+    require_training_text(units_of(task.data), task.data)
     run.run(lambda cursor: plain_blocks(run, cursor))
     if dist.is_initialized():
         dist.barrier()  # gloo aborts a process that leaves while another still writes

@@ -4,14 +4,24 @@ It travels to workers, and lies in the artifact as task.json, which repeats the 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from llm.config import DataConfig, ModelConfig, TrainConfig
-from llm.data import HeldOut, Sequences, held_out
-from llm.shards import list_shards, list_units
+from llm.data import Sequences, Text, TokenisedText
+from llm.files import write_json
+from llm.held_out import HeldOut, held_out
+from llm.order import Epochs, Order, mixture, units_per_position
+from llm.permutation import Permutation
 from llm.tokenizer import Tokenizer
+from llm.tokens import TokenCache
+from llm.units import Units, units_of
+
+SAMPLED_UNITS = 128
+"""Units of a source that tell how many tokens a byte of it makes; more than 30 MB of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,10 @@ class PretrainTask:
     train: TrainConfig
     prompt: str
     seed: int
+    weights: dict[str, float] = field(default_factory=dict)
+    """Shares of the training tokens by source, where shards are called SOURCE-NUMBER.parquet."""
+    tokens: str = ""
+    """Folder of the text's tokens (`llm.tokens`); empty: the text is tokenised on the way."""
 
     @property
     def checkpoints(self) -> Path:
@@ -43,25 +57,84 @@ def read_task(path: Path) -> PretrainTask:
 
 def from_json(cls: Any, record: Any) -> Any:
     """Rebuild a frozen record, with the records inside it, from what `asdict` and JSON made."""
-    if isinstance(record, dict):
+    if is_dataclass(cls):
         hints = get_type_hints(cls)
-        return cls(**{key: from_json(hints[key], value) for key, value in record.items()})
+        return cls(**{key: from_json(hints[key], value) for key, value in record.items()})  # type: ignore[operator]
     return tuple(record) if isinstance(record, list) else record
 
 
 def sequences_of(task: PretrainTask) -> Sequences:
     """The training sequences of a task."""
-    units = list_units(list_shards(task.data.shards, task.data.format))
-    return Sequences(
-        tuple(units), task.data, Tokenizer(task.tokenizer), task.model.context, task.seed
-    )
+    units, tokenizer = units_of(task.data), Tokenizer(task.tokenizer)
+    text = text_of(task, units, tokenizer)
+    order = order_of(task, units, text)
+    end, padding = end_of(task, order, text)
+    return Sequences(text, order, tokenizer.eos, task.model.context, task.seed, end, padding)
 
 
-def held_out_of(task: PretrainTask, sequences: Sequences) -> HeldOut | None:
+def text_of(task: PretrainTask, units: Units, tokenizer: Tokenizer) -> Text:
+    """The tokens of each unit: kept ones, or made on the way."""
+    if task.tokens:
+        return TokenCache(Path(task.tokens))
+    return TokenisedText(units, task.data, tokenizer)
+
+
+def order_of(task: PretrainTask, units: Units, text: Text) -> Order:
+    """Epochs over everything, or a mixture of sources."""
+    if not task.weights:
+        return Epochs(len(units), units_per_position(units.bytes), task.seed)
+    by_file = [source_of(path) for path in units.paths]
+    names = [by_file[file] for file in units.file]
+    rates = token_rates(task, names, units, text)
+    return mixture(names, units.bytes, task.weights, rates, task.seed)
+
+
+def source_of(path: str) -> str:
+    """`.../wiki-00012.parquet` belongs to wiki."""
+    return path.rpartition("/")[2].rpartition("-")[0]
+
+
+def token_rates(task: PretrainTask, names: list[str], units: Units, text: Text) -> dict[str, float]:
+    """Tokens per byte of each source, measured once on a sample and kept in mixture.json."""
+    memo = Path(task.folder) / "mixture.json"
+    if not memo.exists():
+        spans = {name: (names.index(name), names.count(name)) for name in dict.fromkeys(names)}
+        rates = {
+            name: token_rate(first + Permutation(count, (task.seed,))(sampled(count)), units, text)
+            for name, (first, count) in spans.items()
+        }
+        write_json(memo, rates)
+    return json.loads(memo.read_text())
+
+
+def sampled(count: int) -> np.ndarray:
+    """The first places of an order of `count` units."""
+    return np.arange(min(count, SAMPLED_UNITS))
+
+
+def token_rate(sample: np.ndarray, units: Units, text: Text) -> float:
+    """Targets per byte in some units."""
+    tokens = sum(len(ids) + 1 for unit in sample.tolist() for ids in text.documents(unit))
+    return max(1, tokens) / max(1, int(units.bytes[sample].sum()))
+
+
+def end_of(task: PretrainTask, order: Order, text: Text) -> tuple[int | None, int]:
+    """Where a run of whole epochs ends, and the rows that fill up its last batch."""
+    epochs = task.train.epochs
+    if epochs is None:
+        return None, 0
+    assert isinstance(order, Epochs) and isinstance(text, TokenCache), "epochs need counted tokens"
+    rows = sum(text.row_counts(task.model.context, task.seed, epochs))
+    return epochs * order.positions, task.train.steps * task.train.batch - rows
+
+
+def held_out_of(task: PretrainTask, tokenizer: Tokenizer) -> HeldOut | None:
     """The text that measures a task's model."""
     validation = task.data.validation
     if validation.shards:
-        units = list_units(list_shards(validation.shards, task.data.format))
+        data = DataConfig(**{**vars(task.data), "shards": validation.shards})
+    elif validation.fraction:
+        data = task.data
     else:
-        units = list(sequences.units) if validation.fraction else []
-    return held_out(units, task.data, sequences.tokenizer, task.model.context)
+        return None
+    return held_out(units_of(data), task.data, tokenizer, task.model.context)

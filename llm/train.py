@@ -1,9 +1,10 @@
 """The training loop, the same under plain python, torchrun and Ray Train.
 
 A step is `batch` sequences, cut into batch / micro_batch slots of one forward pass each. Slot i of
-the run's stream belongs to process i mod size, and every token weighs 1 / (tokens of the whole
-batch), so the update does not depend on the number of processes nor on the micro batch. Dropout is
-seeded by (seed, step, slot), so neither does it.
+a step belongs to process i mod size, and every token weighs 1 / (tokens of the whole batch), so the
+update does not depend on the number of processes nor on the micro batch. Dropout is seeded by
+(seed, step, slot), so neither does it. What a step used is noted as a `Span`, the same in all
+processes.
 
 `fit` knows no files and no cluster: blocks come in as an iterable, news go out through callables.
 
@@ -21,13 +22,15 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from llm.batch import make_batch
 from llm.checkpoint import Position
 from llm.config import TrainConfig
-from llm.data import PAD, Block, Cursor
+from llm.data import Block, Cursor
 from llm.errors import TrainingError
-from llm.evaluate import split_rows
 from llm.model import Transformer
 from llm.optim import learning_rate
+from llm.packing import PAD
+from llm.step_log import BITS, Span, checksum
 from llm.world import Precision, World
 
 
@@ -43,9 +46,14 @@ class StepReport:
     loss: float
     lr: float
     grad_norm: float
-    tokens: int
+    span: Span
     seconds: float
     waited: float
+
+    @property
+    def tokens(self) -> int:
+        """Targets of the batch."""
+        return self.span.tokens
 
 
 @dataclass
@@ -73,32 +81,37 @@ def fit(
     world: World,
     precision: Precision,
     after_step: Callable[[StepReport], None],
+    separator: int | None = None,
 ) -> None:
-    """Train until `config.steps`. `blocks` are this process's own, in order.
+    """Train until `config.steps`. `blocks` are this process's own micro batches, in order.
 
-    `after_step` runs in every process after every update and may validate and save.
-    Raises TrainingError, before the update, if loss or gradient is not finite.
+    With a `separator` no token sees another document's. `after_step` runs in every process after
+    every update and may validate and save. Raises TrainingError, before the update, if loss or
+    gradient is not finite.
     """
     model, position = training.model, training.position
     module = parallelise(model, world)
     slots = config.batch // config.micro_batch
-    source, first_slot = iter(blocks), position.step * slots
+    source, mine = iter(blocks), own_slots(slots, world)
     model.train()
     while position.step < config.steps:
         start = time.perf_counter()
-        mine = own_slots(position.step * slots - first_slot, slots, world)
         portion = take(source, len(mine), position)
-        assert portion[0].first >= position.cursor, "the stream starts before the weights stopped"
         waited = time.perf_counter() - start
-        [tokens] = world.sum(sum(int((block.ids[:, 1:] != PAD).sum()) for block in portion))
-        loss = backward(module, portion, mine, tokens, position.step, seed, world, precision)
+        span = consumed(portion, mine, slots, world)
+        assert follows(span.first, position.cursor), (
+            f"the stream goes on at {span.first}, the weights stopped at {position.cursor}"
+        )
+        parts = parts_at(position.step, config.short_start)
+        pass_ = Pass(position.step, seed, span.tokens, parts, separator, precision)
+        loss = backward(module, portion, mine, pass_, world)
         norm = clip_gradients(model, config.optim.clip)
         require_finite(position.step, loss, norm)
         lr = learning_rate(position.step, config.steps, config.optim)
         update(training.optimizer, lr)
-        advance(position, portion[-1].after, int(tokens))
+        advance(position, span)
         seconds = time.perf_counter() - start
-        after_step(StepReport(position.step, loss, lr, norm, int(tokens), seconds, waited))
+        after_step(StepReport(position.step, loss, lr, norm, span, seconds, waited))
 
 
 def parallelise(model: Transformer, world: World) -> torch.nn.Module:
@@ -108,9 +121,9 @@ def parallelise(model: Transformer, world: World) -> torch.nn.Module:
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
-def own_slots(start: int, count: int, world: World) -> list[int]:
-    """Which of a step's slots, 0..count-1, this process computes; `start` slots came before."""
-    return [slot for slot in range(count) if (start + slot) % world.size == world.rank]
+def own_slots(count: int, world: World) -> list[int]:
+    """Which of a step's slots, 0 to count - 1, this process computes."""
+    return list(range(world.rank, count, world.size))
 
 
 def take(source: Iterator[Block], count: int, position: Position) -> list[Block]:
@@ -121,28 +134,60 @@ def take(source: Iterator[Block], count: int, position: Position) -> list[Block]
     return portion
 
 
+def consumed(portion: list[Block], mine: list[int], slots: int, world: World) -> Span:
+    """What all processes together are about to train on; one exchange of six numbers.
+
+    The owner of the first slot knows where the batch begins, that of the last where it ends.
+    """
+    tokens = digest = 0
+    first = after = Cursor()
+    for slot, block in zip(mine, portion, strict=True):
+        tokens += int((block.ids[:, 1:] != PAD).sum())
+        digest += checksum(block.ids, slot * len(block))
+        first = block.first if slot == 0 else first
+        after = block.after if slot == slots - 1 else after
+    ends = (first.position, first.row, after.position, after.row)
+    tokens, digest, *places = map(int, world.sum(tokens, digest % (1 << BITS), *ends))
+    return Span(Cursor(*places[:2]), Cursor(*places[2:]), tokens, digest % (1 << BITS))
+
+
+def follows(first: Cursor, before: Cursor) -> bool:
+    """Whether a batch goes on where the last one ended: in its position, or with a later one."""
+    return first == before or (first.row == 0 and first.position > before.position)
+
+
+def parts_at(step: int, short_start: int) -> int:
+    """Into how many each row is cut: eighths, quarters, halves for a third of the start each."""
+    return 8 >> (3 * step // short_start) if step < short_start else 1
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the forward and backward passes of one step have in common."""
+
+    step: int
+    seed: int
+    tokens: int
+    parts: int
+    separator: int | None
+    precision: Precision
+
+
 def backward(
-    module: torch.nn.Module,
-    portion: list[Block],
-    slots: list[int],
-    tokens: float,
-    step: int,
-    seed: int,
-    world: World,
-    precision: Precision,
+    module: torch.nn.Module, portion: list[Block], slots: list[int], step: Pass, world: World
 ) -> float:
     """Accumulate the gradient of the batch's mean token loss; returns that loss (all processes)."""
     total = 0.0
     for index, (slot, block) in enumerate(zip(slots, portion, strict=True)):
-        inputs, targets = split_rows(block.ids, world.device)  # (B, C) each
-        seed_everything(seed, step, slot)
+        batch = make_batch(block.ids, world.device, step.separator, step.parts)
+        seed_everything(step.seed, step.step, slot)
         with synchronised(module, index == len(portion) - 1):
-            with autocast(world.device, precision):
-                loss = module(inputs, targets)
+            with autocast(world.device, step.precision):
+                loss = module(batch.inputs, batch.targets, documents=batch.documents)
             # DDP averages gradients over processes; the batch's loss is their sum.
-            (loss * (world.size / tokens)).backward()
+            (loss * (world.size / step.tokens)).backward()
         total += loss.item()
-    return world.sum(total)[0] / tokens
+    return world.sum(total)[0] / step.tokens
 
 
 def synchronised(module: torch.nn.Module, last: bool) -> AbstractContextManager[object]:
@@ -182,16 +227,8 @@ def update(optimizer: torch.optim.Optimizer, lr: float) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def advance(position: Position, after: Cursor, tokens: int) -> None:
-    """Move the position behind a step; its cursor is this process's own until a save."""
+def advance(position: Position, span: Span) -> None:
+    """Move the position behind a step."""
     position.step += 1
-    position.tokens += tokens
-    position.cursor = after
-
-
-def common_cursor(position: Position, world: World) -> Cursor:
-    """The cursor behind the last sequence that any process has trained on."""
-    own = position.cursor
-    [furthest] = world.max(own.position)
-    [row_there] = world.max(own.row if own.position == int(furthest) else -1)
-    return Cursor(int(furthest), int(row_there))
+    position.tokens += span.tokens
+    position.cursor = span.after

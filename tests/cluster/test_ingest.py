@@ -1,12 +1,14 @@
 """Ray Data deals the very blocks that plain python makes, to any number of workers."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from cluster.ingest import InOrder, Stream, blocks_of
-from llm.data import Block, Cursor, Sequences
+from cluster import ingest
+from cluster.ingest import Dealing, InOrder, Stream, blocks_of
+from llm.data import Block, Cursor, Sequences, TokenisedText
 from llm.task import read_task, sequences_of
 from tests.tasks import write_task
 
@@ -18,12 +20,12 @@ def sequences(tmp_path_factory: pytest.TempPathFactory) -> Sequences:
     return sequences_of(read_task(write_task(tmp_path_factory.mktemp("ingest"))))
 
 
-def dealt(sequences: Sequences, cursor: Cursor, workers: int, count: int) -> list[Block]:
-    """The first `count` blocks of three, taken from all workers in turn."""
-    dataset = Stream(sequences, cursor, needed=3 * count, block=3).dataset()
-    shares = InOrder().configure({"train": dataset}, workers)
-    streams = [blocks_of(share["train"]) for share in shares]
-    return [next(streams[index % workers]) for index in range(count)]
+def stream(
+    sequences: Sequences, cursor: Cursor, needed: int, batch: int, workers: int = 1
+) -> Stream:
+    assert isinstance(sequences.text, TokenisedText)
+    dealing = Dealing(batch, micro_batch=3, workers=workers)
+    return Stream(sequences, cursor, needed, dealing, sequences.text.units.bytes)
 
 
 def same(one: Block, two: Block) -> bool:
@@ -41,32 +43,70 @@ def test_one_worker_gets_the_blocks_of_plain_python(
     count = 900  # more than an epoch
     plain = list(islice(sequences.blocks(cursor, 3), count))
     assert plain[-1].after.position > cursor.position
-    streamed = dealt(sequences, cursor, 1, count)
+    dataset = stream(sequences, cursor, needed=3 * count, batch=6).dataset()
+    [share] = InOrder(read_ahead=64).configure({"train": dataset}, 1)
+    streamed = islice(blocks_of(share["train"], 3), count)
     assert all(same(a, b) for a, b in zip(plain, streamed, strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_are_dealt_blocks_strictly_in_turn(
-    ray_cluster: None, sequences: Sequences, workers: int
+@pytest.mark.parametrize(("workers", "slots"), [(2, 4), (3, 4), (3, 3)])
+def test_every_batch_is_dealt_to_workers_slot_by_slot(
+    ray_cluster: None,
+    sequences: Sequences,
+    workers: int,
+    slots: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import ray
 
-    dataset = Stream(sequences, Cursor(), needed=180, block=3).dataset()
-    shares = InOrder().configure({"train": dataset}, workers)
+    monkeypatch.setattr(ingest, "MOST_CHUNK_ROWS", 2 * 3 * slots)
+    steps = 30
+    long = stream(sequences, Cursor(), 3 * slots * steps, batch=3 * slots, workers=workers)
+    shares = InOrder(read_ahead=1).configure({"train": long.dataset()}, workers)
 
     @ray.remote(num_cpus=0)
     def first_blocks(share: dict, count: int) -> list[Block]:
-        return list(islice(blocks_of(share["train"]), count))
+        return list(islice(blocks_of(share["train"], 3), count))
 
-    got = ray.get([first_blocks.remote(share, 60 // workers) for share in shares])
-    plain = list(islice(sequences.blocks(Cursor(), 3), 60))
-    for index, block in enumerate(plain):
-        assert same(block, got[index % workers][index // workers])
+    own = [range(rank, slots, workers) for rank in range(workers)]
+    got = ray.get(
+        [first_blocks.remote(share, len(s) * steps) for share, s in zip(shares, own, strict=True)]
+    )
+    plain = list(islice(sequences.blocks(Cursor(), 3), slots * steps))
+    for step in range(steps):
+        for rank, mine in enumerate(own):
+            for index, slot in enumerate(mine):
+                block = got[rank][step * len(mine) + index]
+                assert same(plain[step * slots + slot], block)
+
+
+def test_a_chunk_is_sorted_by_worker_and_filled_up() -> None:
+    dealing = Dealing(batch=3, micro_batch=1, workers=2)
+    rows = {
+        "ids": np.arange(7)[:, None],
+        "position": np.full(7, 5),
+        "row": np.arange(7),
+    }
+    dealt = dealing.sort(rows)  # two batches of 0 1 2 and 3 4 5; 6 is no whole one
+    assert dealt["position"].tolist() == [5, 5, 5, 5, 5, -1, 5, -1]
+    assert dealt["row"][dealt["position"] >= 0].tolist() == [0, 2, 3, 5, 1, 4]
+    assert dealing.share(chunk=6) == 4
+
+
+def test_chunks_are_whole_batches_of_a_few_megabytes() -> None:
+    assert Dealing(batch=16, micro_batch=8, workers=2).chunk(context=255) == 4096
+    assert Dealing(batch=512, micro_batch=8, workers=2).chunk(context=1023) == 1024
+    assert Dealing(batch=5000, micro_batch=8, workers=2).chunk(context=1023) == 5000
 
 
 def test_a_tiny_corpus_is_read_many_positions_at_a_time(sequences: Sequences) -> None:
-    stream = Stream(sequences, Cursor(), needed=100_000, block=4)
-    positions = stream.positions()
-    assert positions * len(sequences.rows(Cursor()).row) > 100_000
-    assert positions / stream.group_size(positions) < positions / 10
+    long = stream(sequences, Cursor(), needed=100_000, batch=6)
+    positions = long.positions()
+    assert positions * len(sequences.rows(Cursor())) > 100_000
+    assert positions / long.group_size(positions) < positions / 10
+
+
+def test_a_stream_that_has_an_end_is_no_longer_than_it(sequences: Sequences) -> None:
+    ending = replace(sequences, end=5, padding=1)
+    assert stream(ending, Cursor(2), needed=100_000, batch=6).positions() == 4

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from llm.config import ModelConfig
-from llm.data import PAD, HeldOut
-from llm.evaluate import evaluate, split_rows
+from llm.evaluate import evaluate
+from llm.held_out import HeldOut
 from llm.model import Transformer
+from llm.packing import PAD
 from llm.world import CPU, World
 
 EOS = 2
@@ -25,12 +26,6 @@ def guesser(vocab: int) -> Transformer:
         for parameter in model.parameters():
             parameter.zero_()
     return model
-
-
-def test_inputs_are_shifted_against_targets_and_padding_is_no_input() -> None:
-    inputs, targets = split_rows(np.array([[2, 5, 6, PAD]], np.int32), CPU)
-    assert inputs.tolist() == [[2, 5, 6]]
-    assert targets.tolist() == [[5, 6, PAD]]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8])

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from llm.config import ModelConfig, OptimConfig, TrainConfig
-from llm.data import Block
+from llm.data import Block, Cursor
 from llm.errors import TrainingError
 from llm.model import Transformer
 from llm.optim import make_optimizer
-from llm.train import StepReport, StreamEnded, Training, fit, own_slots
+from llm.train import StepReport, StreamEnded, Training, fit, own_slots, parts_at
 from llm.world import CPU, World
 from tests.tasks import losses, run_plain, write_task
 
@@ -92,16 +92,46 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
     assert training.position.step == 0
 
 
+def test_what_a_step_used_does_not_depend_on_micro_batches() -> None:
+    _, once = train(blocks(8, 5))
+    _, often = train(blocks(2, 20), micro_batch=2)
+    assert [r.span for r in often] == [r.span for r in once]
+    assert once[1].span.first == Cursor(0, 8)
+    assert once[1].span.after == Cursor(0, 16)
+    assert len({r.span.checksum for r in once}) == 5
+
+
+def test_a_stream_that_skips_a_sequence_is_noticed() -> None:
+    parts = blocks(8, 5)
+    with pytest.raises(AssertionError, match="the stream goes on at"):
+        train([parts[0], *parts[2:]])
+
+
+@pytest.mark.parametrize(
+    ("step", "parts"), [(0, 8), (9, 8), (10, 4), (19, 4), (20, 2), (29, 2), (30, 1), (99, 1)]
+)
+def test_rows_are_cut_into_eighths_then_quarters_then_halves(step: int, parts: int) -> None:
+    assert parts_at(step, short_start=30) == parts
+    assert parts_at(step, short_start=0) == 1
+
+
+def test_a_short_start_learns_the_same_tokens_from_shorter_rows() -> None:
+    _, plain = train(blocks(8, 5))
+    _, short = train(blocks(8, 5), short_start=3)
+    assert [r.span for r in short] == [r.span for r in plain]
+    assert short[0].loss == pytest.approx(plain[0].loss, abs=0.05)
+    assert short[0].loss != plain[0].loss
+
+
 def test_a_stream_that_ends_early_is_noticed() -> None:
     with pytest.raises(StreamEnded, match="step 5"):
         train(blocks(8, 4))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_slots_are_dealt_in_turn_over_steps(size: int) -> None:
-    for start in range(0, 24, 4):
-        dealt = {s: r for r in range(size) for s in own_slots(start, 4, World(r, size, CPU))}
-        assert dealt == {slot: (start + slot) % size for slot in range(4)}
+def test_slots_are_dealt_in_turn(size: int) -> None:
+    dealt = {slot: rank for rank in range(size) for slot in own_slots(4, World(rank, size, CPU))}
+    assert dealt == {slot: slot % size for slot in range(4)}
 
 
 def test_a_run_that_fell_takes_the_same_steps_as_one_that_did_not(tmp_path: Path) -> None:

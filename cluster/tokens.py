@@ -1,0 +1,56 @@
+"""Tokenises a corpus once, on all CPUs, into files that trainings map into memory (`llm.tokens`).
+
+A file is written in one step, so a run that fell goes on with those that are missing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.data
+
+from cluster.ingest import quiet
+from llm.config import DataConfig
+from llm.data import TokenisedText, require_training_text
+from llm.tokenizer import Tokenizer
+from llm.tokens import group_path, group_starts, write_group, write_index
+from llm.units import units_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What a task writes: the tokens of one group of units."""
+
+    text: TokenisedText
+    starts: list[int]
+    folder: Path
+
+    def write(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Write one group's file, if it is not there."""
+        group = int(batch["id"][0])
+        path = group_path(self.folder, group)
+        if not path.exists():
+            ends = [*self.starts[1:], len(self.text.units)]
+            units = range(self.starts[group], ends[group])
+            write_group(path, self.text, units, self.text.tokenizer.vocab_size)
+        return {"id": batch["id"]}
+
+
+def make_tokens(data: DataConfig, tokenizer: Path, folder: Path, say: Say) -> dict[str, Any]:
+    """Fill `folder` with the tokens of all training documents; returns figures."""
+    units = units_of(data)
+    require_training_text(units, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = group_starts(units)
+    groups = Groups(TokenisedText(units, data, Tokenizer(tokenizer)), starts, folder)
+    dataset = ray.data.range(len(starts), override_num_blocks=len(starts)).map_batches(
+        groups.write, batch_size=1
+    )
+    quiet(dataset.context)
+    for done, _ in enumerate(dataset.iter_rows(), start=1):
+        say(f"tokenised {done}/{len(starts)} portions of the text")
+    return write_index(folder, units, starts)

@@ -1,0 +1,56 @@
+"""Documents to rows of equal length: joined, each ended by end-of-text, and cut.
+
+Every token is a target exactly once; a row's last token is the next row's first input. Which
+document a row holds follows from the lengths alone, so nothing need be written down for it.
+
+R rows, C context.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+PAD = -1
+"""Behind the end of a short row: no input, no target."""
+
+
+def pack(
+    documents: Sequence[Sequence[int] | np.ndarray], eos: int, context: int, first: int
+) -> np.ndarray:
+    """Cut documents, joined and each ended by `eos`, into rows of context + 1 tokens: (R, C + 1).
+
+    The very first token is predicted from an `eos`. The first row holds `first` targets
+    (1..context), so that the borders between rows fall elsewhere every time.
+    """
+    tokens = joined(documents, eos)
+    last = len(tokens) - 1
+    starts, ends = cuts(last, context, first)
+    if last == 0:
+        return np.empty((0, context + 1), np.int32)
+    index = starts[:, None] + np.arange(context + 1)  # (R, C + 1)
+    return np.where(index <= ends[:, None], tokens[np.minimum(index, last)], np.int32(PAD))
+
+
+def joined(documents: Sequence[Sequence[int] | np.ndarray], eos: int) -> np.ndarray:
+    """An `eos`, and then every document with one behind it: int32."""
+    lengths = np.fromiter(map(len, documents), np.int64, len(documents))
+    ends = np.cumsum(lengths + 1)
+    tokens = np.full(1 + int(ends[-1] if len(ends) else 0), eos, np.int32)
+    for ids, end, length in zip(documents, ends.tolist(), lengths.tolist(), strict=True):
+        tokens[end - length : end] = ids
+    return tokens
+
+
+def cuts(targets: int, context: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of `targets` targets: row r predicts tokens starts[r] + 1 to ends[r], counted from 0."""
+    if targets == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    starts = np.concatenate([[0], np.arange(first, targets, context)]).astype(np.int64)
+    return starts, np.append(starts[1:], targets)
+
+
+def count_rows(targets: int, context: int, first: int) -> int:
+    """How many rows `pack` makes of so many targets."""
+    if targets == 0:
+        return 0
+    return 1 + max(0, -(-(targets - first) // context))

@@ -68,16 +68,17 @@ class Dealing:
     def sort(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A chunk with all rows of worker 0 first, then those of worker 1 and so on.
 
-        Rows that only fill up stand at position -1. What is no whole batch ends a dataset that was
-        to go on, and is left out.
+        Rows that only fill up stand at position -1, so that the last chunk is as long as all others.
+        What is no whole batch ends a dataset that was to go on, and is left out.
         """
         batches = len(rows["row"]) // self.batch
         slots = np.arange(batches * self.batch).reshape(batches, -1, self.micro_batch)
+        whole = self.chunk(rows["ids"].shape[1] - 1) // self.batch
         most = math.ceil(slots.shape[1] / self.workers)
-        order = np.full((self.workers, batches, most, self.micro_batch), -1)
+        order = np.full((self.workers, whole, most, self.micro_batch), -1)
         for worker in range(self.workers):
             own = slots[:, worker :: self.workers]
-            order[worker, :, : own.shape[1]] = own
+            order[worker, :batches, : own.shape[1]] = own
         index = order.reshape(-1)
         dealt = {name: column[index] for name, column in rows.items()}
         dealt["position"] = np.where(index < 0, -1, dealt["position"])

@@ -47,9 +47,16 @@ def model(config: ModelConfig) -> ModelConfig:
     return replace(config, width=width, heads=heads, hidden=hidden)
 
 
-def pretrain(stage: PretrainStage, vocab: int, workers: int) -> PretrainStage:
-    """The training of a model with this vocabulary; the stage's model must be resolved."""
+def pretrain(
+    stage: PretrainStage, vocab: int, workers: int, rows: int | None = None
+) -> PretrainStage:
+    """The training of a model with this vocabulary; the stage's model must be resolved.
+
+    `rows` is the number of sequences of a training whose length is given in epochs.
+    """
     count = sum(parameters(stage.model, vocab).values())
+    if rows is not None:
+        stage = with_length(stage, rows, count)
     context = stage.model.context
     batch = batch_of(stage, count) if stage.batch == auto else stage.batch
     tokens = 20 * count if stage.tokens == auto else stage.tokens
@@ -61,11 +68,19 @@ def pretrain(stage: PretrainStage, vocab: int, workers: int) -> PretrainStage:
         steps=steps,
         batch=batch,
         tokens=stage.tokens if auto not in (stage.tokens, stage.steps) else made,
+        cache=stage.caches,
         micro_batch=micro_batch(batch, workers) if stage.micro_batch == auto else stage.micro_batch,
         validate_every=every_tenth if stage.validate_every == auto else stage.validate_every,
         checkpoint=checkpoint(stage.checkpoint, every_tenth),
         optim=optim(stage.optim, steps, count),
     )
+
+
+def with_length(stage: PretrainStage, rows: int, count: int) -> PretrainStage:
+    """Steps that consume so many sequences; the last batch may be filled up with padding."""
+    by_tokens = replace(stage, tokens=rows * stage.model.context, steps=auto)
+    batch = batch_of(by_tokens, count) if stage.batch == auto else stage.batch
+    return replace(stage, batch=batch, steps=math.ceil(rows / batch), tokens=auto)
 
 
 def batch_of(stage: PretrainStage, count: int) -> int:

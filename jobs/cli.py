@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
+from jobs.graph import order
 from jobs.load import load
-from jobs.plan import order, resolve
+from jobs.plan import resolve
 from jobs.version import installed
 from llm.errors import UserError
 
@@ -72,8 +73,7 @@ def plan(file: File, overrides: Overrides = None) -> None:
         from jobs.show import show
 
         spec = load(file, overrides or ())
-        facts = gather(spec)
-        show(resolve(spec, facts), Console(), facts.text.bytes)
+        show(resolve(spec, gather(spec)), Console())
 
 
 @app.command()
@@ -101,7 +101,7 @@ def generate(
     """Let the trained model of a spec write."""
     with told_plainly():
         spec = load(file, overrides or ())
-        from jobs.run import generate as generate_text
+        from jobs.write import generate as generate_text
 
         generate_text(spec, sys.stdin.read() if prompt == "-" else prompt, stage)
 

@@ -19,12 +19,14 @@ from jobs.shape import (
     describe,
     did_you_mean,
     fields_of,
+    is_group,
     item_of,
     kinds_in,
     named_in,
     nearest,
     record_in,
 )
+from jobs.spec import NOT_WRITTEN
 from jobs.yaml_source import Keys, Problem, Source, dotted
 
 R = TypeVar("R")
@@ -79,6 +81,9 @@ class Repair:
 
     def value(self, value: Any, annotation: Any, keys: Keys) -> Any:
         """The value with only known keys in it."""
+        if value is None and is_group(annotation) and not self.source.place(keys).override:
+            advice = "write {} for all its defaults, or leave the key out"
+            self.report(keys, f"an empty group of rules would be off; {advice}")
         if not isinstance(value, dict):
             return value
         if kinds := kinds_in(annotation):
@@ -139,7 +144,8 @@ class Repair:
         if key is None:
             self.no_kind(kinds, keys)
         elif written not in kinds:
-            self.report((*keys, key), refused(found, meant, f"allowed: {', '.join(kinds)}"))
+            allowed = NOT_WRITTEN.get(written) or f"allowed: {', '.join(kinds)}"
+            self.report((*keys, key), refused(found, meant, allowed))
         if not meant or (key is None and self.source.place(keys).override):
             return UNKNOWN
         return self.record({**values, (key or "kind"): meant[0]}, kinds[meant[0]], keys)

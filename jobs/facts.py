@@ -6,14 +6,16 @@ manifest.json, which is written last.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from jobs.spec import PYDOC, Spec, TokenizerStage
+from jobs.graph import expanded
+from jobs.spec import PYDOC, CorpusStage, Spec, TokenizerStage, reads_data
 from jobs.yaml_source import Keys, dotted
-from llm.config import DataConfig
+from llm.config import TextConfig
 from llm.errors import ArtifactError, DataError
 from llm.files import sha256
 
@@ -52,18 +54,39 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class SourceFacts:
+    """What a corpus stage is made of."""
+
+    sources: Mapping[str, Text]
+    evaluation: Text | None = None
+    """Files that it must not contain parts of."""
+
+
+@cache
+def count_rows(tokens: Path, context: int, seed: int, epochs: int) -> int:
+    """Sequences of so many passes over a finished tokens stage."""
+    from llm.tokens import count_rows as count
+
+    return count(tokens, context, seed, epochs)
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that `resolve` takes from the outside; the plan is a pure function of spec and facts."""
 
     cores: int
-    text: Text
+    text: Text | None = None
+    """That of `data`, if a stage reads it."""
     held_out: Text | None = None
+    corpora: Mapping[str, SourceFacts] = field(default_factory=dict)
+    """By stage."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Digests of foreign tokenizers, by path."""
+    """Digests of foreign tokenizers and word lists, by path."""
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
     """By stage, the newest first."""
     flops_per_second: float | None = None
     """What a training in this storage reached most recently."""
+    count_rows: Callable[[Path, int, int, int], int] = count_rows
 
     def artifact(self, stage: str, fingerprint: str) -> Artifact | None:
         """The artifact of this name, finished or not."""
@@ -73,17 +96,23 @@ class Facts:
 
 def gather(spec: Spec) -> Facts:
     """The facts of a spec on this machine; reads the text once to digest it."""
-    held_out = spec.data.validation.shards
     facts = Facts(
         cores=os.cpu_count() or 1,
-        text=look_at(spec, spec.data.shards, ("data", "shards")),
-        held_out=look_at(spec, held_out, ("data", "validation", "shards")) if held_out else None,
-        files={
-            stage.file: digest_of_file(stage.file, spec, ("stages", name, "file"))
+        corpora={
+            name: sources_of(stage, spec, ("stages", name))
             for name, stage in spec.stages.items()
-            if isinstance(stage, TokenizerStage) and stage.file is not None
+            if isinstance(stage, CorpusStage)
         },
+        files={file: digest_of_file(file, spec, keys) for file, keys in files_in(spec)},
     )
+    if spec.data is not None and any(map(reads_data, spec.stages.values())):
+        held_out = spec.data.validation.shards
+        look = partial(look_at, spec, spec.data)
+        facts = replace(
+            facts,
+            text=look(spec.data.shards, ("data", "shards")),
+            held_out=look(held_out, ("data", "validation", "shards")) if held_out else None,
+        )
     return refresh(facts, spec)
 
 
@@ -91,41 +120,87 @@ def refresh(facts: Facts, spec: Spec) -> Facts:
     """The same with the artifacts as they are now."""
     return replace(
         facts,
-        artifacts={name: artifacts_in(spec.folder / name) for name in spec.stages},
+        artifacts={name: artifacts_in(spec.folder / name) for name in expanded(spec.stages)},
         flops_per_second=speed_in(Path(spec.storage)),
     )
 
 
-def look_at(spec: Spec, shards: tuple[str, ...], keys: Keys) -> Text:
-    """Size and digest of shards; what cannot be found is said with its line in the spec."""
+def sources_of(stage: CorpusStage, spec: Spec, keys: Keys) -> SourceFacts:
+    """What a corpus stage is made of; `keys` lead to the stage."""
+    skip = stage.bad_files == "skip"
+    sources = {
+        name: look_at(spec, source, source.shards, (*keys, "sources", name, "shards"), skip)
+        for name, source in stage.sources.items()
+    }
+    if stage.decontaminate is None:
+        return SourceFacts(sources)
+    shards = stage.decontaminate.shards
+    return SourceFacts(sources, look_at(spec, None, shards, (*keys, "decontaminate", "shards")))
+
+
+def look_at(
+    spec: Spec,
+    config: TextConfig | None,
+    shards: tuple[str, ...],
+    keys: Keys,
+    skip: bool = False,
+) -> Text:
+    """Size and digest of shards, of any files without a config.
+
+    What cannot be found is said with its line in the spec; what can be found but not opened is
+    left out if it is to be skipped.
+    """
     try:
-        return text_of(shards, spec.data)
+        return text_of(shards, config, skip)
     except DataError as error:
         place, path = spec.origin.source.place(keys), dotted(keys)
         fact = str(error).removeprefix("shards: ")
         raise DataError(f"{place}: {path}: {fact}; or run with {path}=PATH") from error
 
 
-def text_of(shards: tuple[str, ...], data: DataConfig) -> Text:
+def text_of(shards: tuple[str, ...], config: TextConfig | None, skip: bool) -> Text:
     """Size and digest of shards."""
     if shards == (PYDOC,):
         from llm.pydoc_source import pydoc_digest
 
         return Text(PYDOC_BYTES, pydoc_digest())
+    from llm.damage import fail
     from llm.shards import digest, list_shards
 
-    found = list_shards(shards, data.format)
+    bad = (lambda _: None) if skip else fail
+    found = list_shards(shards, config.format, bad) if config else any_files(shards)
     return Text(sum(shard.bytes for shard in found), digest(found))
 
 
+def any_files(patterns: tuple[str, ...]) -> list[Any]:
+    """Files of evaluation sets, whatever their names end in; only their content matters here."""
+    from llm.filesystem import find
+    from llm.shards import Shard
+
+    found = {file.path: file for pattern in patterns for file in find(pattern).files}
+    if not any(file.bytes for file in found.values()):
+        raise DataError(f"{', '.join(patterns)}: no file with text in it; check the path")
+    return [Shard(path, "txt", file.bytes, file.version) for path, file in sorted(found.items())]
+
+
+def files_in(spec: Spec) -> Iterator[tuple[str, Keys]]:
+    """Files that are taken over as they are, and where the spec names them."""
+    for name, stage in spec.stages.items():
+        if isinstance(stage, TokenizerStage) and stage.file is not None:
+            yield stage.file, ("stages", name, "file")
+        if isinstance(stage, CorpusStage) and stage.filter.words is not None:
+            yield stage.filter.words.file, ("stages", name, "filter", "words", "file")
+
+
 def digest_of_file(file: str, spec: Spec, keys: Keys) -> str:
-    """Digest of a foreign tokenizer."""
+    """Digest of a foreign tokenizer or a word list."""
     try:
         return sha256(Path(file))
     except OSError as error:
-        place = spec.origin.source.place(keys)
+        place = f"{spec.origin.source.place(keys)}: {dotted(keys)}"
         reason = error.strerror or error
-        raise DataError(f"{place}: {file} cannot be read: {reason}; give a .model file") from error
+        wanted = "a file with a word a line" if "words" in keys else "a .model file"
+        raise DataError(f"{place}: {file} cannot be read: {reason}; give {wanted}") from error
 
 
 def artifacts_in(folder: Path) -> tuple[Artifact, ...]:

@@ -4,53 +4,58 @@ In it: the resolved stage, the fingerprints of the stages it builds on, the dige
 how it is read, the seed. Not in it: machines, workers, paths, names, and how often a run logs,
 validates or saves. Two specs that must give the same artifact share one; a stage is run again only
 if its fingerprint is new.
+
+The weights of a corpus' sources mix a training's batches and change no shard: they are part of the
+training's name, so another mixture does not clean the corpus again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jobs.spec import REFERENCES, GenerateStage, Stage, TokenizerStage, as_json
-from llm.config import DataConfig
+from jobs.spec import REFERENCES, AnyStage, as_json
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
-WITHOUT_EFFECT = {
-    "tokenizer": ("file",),  # its digest stands for it
-    "pretrain": ("log_every", "validate_every", "checkpoint", "micro_batch", "prompt"),
+WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    # digests stand for files
+    "corpus": (
+        "sources.*.shards",
+        "sources.*.weight",
+        "filter.words.file",
+        "decontaminate.shards",
+    ),
+    "tokenizer": ("file",),
+    "tokens": (),
+    "pretrain": ("log_every", "validate_every", "checkpoint", "micro_batch", "prompt", "cache"),
     "generate": (),
 }
-"""Per kind of stage, the fields that do not change its result."""
+"""Per kind of stage, the fields that do not change its result; `*` is any name."""
 
 
 def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stage that change its result; for names stand the parents' fingerprints."""
-    ignored = {*WITHOUT_EFFECT[stage["kind"]], *REFERENCES[stage["kind"]]}
-    return {key: value for key, value in stage.items() if key not in ignored}
+    made = dict(stage)
+    for path in (*WITHOUT_EFFECT[stage["kind"]], *REFERENCES[stage["kind"]]):
+        made = without(made, path.split("."))
+    return made
 
 
-def text_of(stage: Stage, data: DataConfig, digest: str, held_out: str) -> dict[str, Any]:
-    """What a stage knows of the text: digests, and how it is read; nothing if it reads none."""
-    if isinstance(stage, GenerateStage):
-        return {}
-    if isinstance(stage, TokenizerStage) and stage.file is not None:
-        return {"file": digest}
-    known: dict[str, Any] = {
-        "digest": digest,
-        "format": data.format,
-        "text": data.text,
-        "documents": data.documents,
-        "fraction": data.validation.fraction,
-    }
-    if not isinstance(stage, TokenizerStage):
-        known |= {"held_out": held_out, "validation_tokens": data.validation.tokens}
-    return known
+def without(value: Any, path: Sequence[str]) -> Any:
+    """A copy that lacks the value at a path, if there is one; `*` stands for every key."""
+    first, *rest = path
+    if not isinstance(value, Mapping):
+        return value
+    hit = [key for key in value if first in ("*", key)]
+    if not rest:
+        return {key: inner for key, inner in value.items() if key not in hit}
+    return {key: without(inner, rest) if key in hit else inner for key, inner in value.items()}
 
 
 def fingerprint(
-    stage: Stage, parents: Mapping[str, str], data: Mapping[str, Any], seed: int
+    stage: AnyStage, parents: Mapping[str, str], data: Mapping[str, Any], seed: int
 ) -> str:
     """12 hex digits; `parents` maps the keys that name stages to those stages' fingerprints."""
     identity = {

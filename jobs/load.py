@@ -11,8 +11,9 @@ from typing import Any
 from jobs import rules
 from jobs.diagnose import diagnose
 from jobs.overrides import override
-from jobs.spec import Origin, Spec, SpecFile, Stage, TokenizerStage, references
+from jobs.spec import CorpusStage, Origin, Spec, SpecFile, Stage, TokenizerStage, references
 from jobs.yaml_source import Keys, Problem, Source, read, report
+from llm.config import DataConfig
 
 
 def load(file: str, overrides: Iterable[str] = ()) -> Spec:
@@ -33,10 +34,12 @@ def load(file: str, overrides: Iterable[str] = ()) -> Spec:
 
 def with_own_held_out_text(spec: SpecFile, source: Source) -> SpecFile:
     """Validation shards take the place of the default share of the training text."""
-    validation = spec.data.validation
-    if not validation.shards or ("data", "validation", "fraction") in source.places:
+    data = spec.data
+    if data is None or not data.validation.shards:
         return spec
-    return replace(spec, data=replace(spec.data, validation=replace(validation, fraction=0.0)))
+    if ("data", "validation", "fraction") in source.places:
+        return spec
+    return replace(spec, data=replace(data, validation=replace(data.validation, fraction=0.0)))
 
 
 def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
@@ -52,9 +55,12 @@ def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
 def depends_on(keys: Keys, spec: SpecFile) -> Keys:
     """The section that decides a finding: for a name of a stage that stage, else its own."""
     if keys[0] == "stages" and len(keys) == 3:
-        target = references(spec.stages[str(keys[1])]).get(str(keys[2]))
+        key = str(keys[2])
+        target = references(spec.stages[str(keys[1])]).get(key)
         if target is not None:
             return ("stages", target)
+        if key == "corpus":  # is missing, if the text of the file is
+            return ("data",)
     return section(keys)
 
 
@@ -65,22 +71,52 @@ def section(keys: Keys) -> Keys:
 
 def with_paths(spec: Spec) -> Spec:
     """The same with absolute paths; a relative one starts from where it was written."""
-    data, validation = spec.data, spec.data.validation
-    held_out = absolute_all(validation.shards, ("data", "validation", "shards"), spec)
-    shards = absolute_all(data.shards, ("data", "shards"), spec)
     return replace(
         spec,
         storage=os.path.abspath(os.path.expanduser(spec.storage)),
-        data=replace(data, shards=shards, validation=replace(validation, shards=held_out)),
-        stages={name: with_file(name, stage, spec) for name, stage in spec.stages.items()},
+        data=spec.data and data_with_paths(spec.data, spec),
+        stages={
+            name: stage_with_paths(stage, ("stages", name), spec)
+            for name, stage in spec.stages.items()
+        },
     )
 
 
-def with_file(name: str, stage: Stage, spec: Spec) -> Stage:
-    """A tokenizer with the absolute path of its file."""
-    if not isinstance(stage, TokenizerStage) or stage.file is None:
-        return stage
-    return replace(stage, file=absolute(stage.file, ("stages", name, "file"), spec))
+def data_with_paths(data: DataConfig, spec: Spec) -> DataConfig:
+    """The text with absolute paths."""
+    validation = data.validation
+    held_out = absolute_all(validation.shards, ("data", "validation", "shards"), spec)
+    shards = absolute_all(data.shards, ("data", "shards"), spec)
+    return replace(data, shards=shards, validation=replace(validation, shards=held_out))
+
+
+def stage_with_paths(stage: Stage, keys: Keys, spec: Spec) -> Stage:
+    """A stage with absolute paths; `keys` lead to it."""
+    match stage:
+        case CorpusStage():
+            return corpus_with_paths(stage, keys, spec)
+        case TokenizerStage(file=str() as file):
+            return replace(stage, file=absolute(file, (*keys, "file"), spec))
+        case _:
+            return stage
+
+
+def corpus_with_paths(stage: CorpusStage, keys: Keys, spec: Spec) -> CorpusStage:
+    """A corpus with the absolute paths of its sources, its word list and its evaluation sets."""
+    words, evaluation = stage.filter.words, stage.decontaminate
+    sources = {
+        name: replace(
+            source, shards=absolute_all(source.shards, (*keys, "sources", name, "shards"), spec)
+        )
+        for name, source in stage.sources.items()
+    }
+    if words is not None:
+        file = absolute(words.file, (*keys, "filter", "words", "file"), spec)
+        stage = replace(stage, filter=replace(stage.filter, words=replace(words, file=file)))
+    if evaluation is not None:
+        shards = absolute_all(evaluation.shards, (*keys, "decontaminate", "shards"), spec)
+        stage = replace(stage, decontaminate=replace(evaluation, shards=shards))
+    return replace(stage, sources=sources)
 
 
 def absolute_all(paths: tuple[str, ...], keys: Keys, spec: Spec) -> tuple[str, ...]:

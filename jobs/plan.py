@@ -2,38 +2,35 @@
 
 A pure function of the spec and of facts about the outside (`jobs.facts`), so it can be tested, and
 asked again: a stage stays unknown while it waits for another one (a tokenizer of characters has a
-vocabulary only once it has read the text), and `jobs.run` resolves anew after every stage.
+vocabulary, and passes over a text have a length, only once the text was read), and `jobs.run`
+resolves anew after every stage.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
 from cluster.config import ClusterConfig
 from jobs import auto, rules
-from jobs.facts import Artifact, Facts
-from jobs.fingerprint import FORMAT, differences, fingerprint, meaningful, text_of
-from jobs.spec import GenerateStage, PretrainStage, Spec, Stage, TokenizerStage, as_json, references
-from llm.size import bytes_per_worker, flops_per_token, parameters
-
-ASSUMED_FLOPS_PER_CORE = 40e9
-"""Training speed of one CPU core where no earlier run tells (4M parameters, bf16, EPYC: 78e9)."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a training costs."""
-
-    parameters: Mapping[str, int]
-    """Exact, by part of the model."""
-    bytes_per_worker: Mapping[str, int]
-    flops: int
-    seconds: float
-    speed: str
-    """What `seconds` goes by."""
+from jobs.estimate import Estimate, estimate
+from jobs.facts import Facts
+from jobs.fingerprint import FORMAT, fingerprint
+from jobs.graph import expanded, order, tokens_of
+from jobs.inputs import bytes_of_sources, bytes_read, known_to
+from jobs.reasons import why_again, why_new
+from jobs.spec import (
+    AnyStage,
+    CorpusStage,
+    GenerateStage,
+    PretrainStage,
+    Spec,
+    TokenizerStage,
+    TokensStage,
+    as_json,
+    references,
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,12 @@ class StagePlan:
 
     name: str
     kind: str
-    status: Literal["cached", "will run"]
+    status: Literal["cached", "not needed", "will run"]
     reason: str
     """Why it runs; what was found if it does not."""
-    stage: Stage | None
+    written: AnyStage
+    """As the file has it."""
+    stage: AnyStage | None
     """Without any auto; None while it waits for what an earlier stage finds out."""
     fingerprint: str | None
     folder: Path | None
@@ -54,6 +53,10 @@ class StagePlan:
     data: Mapping[str, Any]
     """Digests of the text it reads, and how it is read."""
     seed: int
+    text_bytes: int = 0
+    """Size of the text it reads, as far as it is known."""
+    source_bytes: Mapping[str, int] = field(default_factory=dict)
+    """The same of each source of a corpus."""
     vocab_size: int | None = None
     """Tokens of the tokenizer, or of the model; None: not known yet."""
     estimate: Estimate | None = None
@@ -63,7 +66,7 @@ class StagePlan:
     @property
     def cached(self) -> bool:
         """Whether there is nothing to do."""
-        return self.status == "cached"
+        return self.status != "will run"
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -99,175 +102,168 @@ class Plan:
         """The first stage that is not done; None: all are."""
         return next((stage for stage in self.stages if not stage.cached), None)
 
-
-def order(stages: Mapping[str, Stage]) -> list[str]:
-    """Names, each after those it builds on; else as in the file."""
-    graph = {name: list(references(stage).values()) for name, stage in stages.items()}
-    return list(TopologicalSorter(graph).static_order())
+    @property
+    def next_command(self) -> str | None:
+        """What to do now: run it, then let it write; None if it is done and has no model."""
+        if self.next is not None:
+            return self.spec.command("run")
+        if any(stage.kind == "pretrain" for stage in self.stages):
+            return f"{self.spec.command('generate')} --prompt TEXT"
+        return None
 
 
 def resolve(spec: Spec, facts: Facts) -> Plan:
     """The plan of a spec; SpecError if a resolved value breaks a rule."""
     cluster = auto.cluster(spec.cluster, facts.cores)
+    stages = expanded(spec.stages)
     done: dict[str, StagePlan] = {}
     for name in order(spec.stages):
-        done[name] = plan_stage(name, spec, facts, cluster, done)
-    return Plan(spec, cluster, tuple(done.values()))
+        done[name] = plan_stage(name, stages[name], spec, facts, cluster, done)
+    return Plan(spec, cluster, tuple(if_needed(stage, done) for stage in done.values()))
 
 
 def plan_stage(
-    name: str, spec: Spec, facts: Facts, cluster: ClusterConfig, done: Mapping[str, StagePlan]
+    name: str,
+    written: AnyStage,
+    spec: Spec,
+    facts: Facts,
+    cluster: ClusterConfig,
+    done: Mapping[str, StagePlan],
 ) -> StagePlan:
-    """One stage, after those it builds on."""
-    written = spec.stages[name]
+    """One stage, after those it needs."""
     builds_on = {key: done[target] for key, target in references(written).items()}
-    waiting = waits_for(written, builds_on)
+    text_bytes = bytes_read(name, written, builds_on, facts)
+    waiting = waits_for(written, builds_on, done)
     if waiting:
-        return unknown(name, written, spec.seed, waiting)
+        return unknown(name, written, spec.seed, waiting, text_bytes)
     vocab = vocabulary(written, builds_on)
-    stage = resolved(written, vocab, cluster.workers)
+    rows = rows_of(written, spec.seed, facts, done)
+    stage = resolved(written, vocab, rows, cluster.workers)
     broken = [
         (("stages", name, *keys), text) for keys, text in rules.of_stage(stage, cluster.workers)
     ]
     if broken:
         raise spec.origin.error(broken)
     parents = {key: str(parent.fingerprint) for key, parent in builds_on.items()}
-    data = text_known_to(stage, spec, facts)
+    data = known_to(name, stage, spec, facts)
     key = fingerprint(stage, parents, data, spec.seed)
     plan = StagePlan(
         name=name,
         kind=stage.kind,
         status="will run",
         reason="",
+        written=written,
         stage=stage,
         fingerprint=key,
         folder=spec.folder / name / key,
         parents=parents,
         data=data,
         seed=spec.seed,
+        text_bytes=text_bytes,
+        source_bytes=bytes_of_sources(name, facts),
         vocab_size=vocab,
         estimate=estimate(stage, vocab, cluster, facts),
     )
     return judged(plan, facts, builds_on)
 
 
-def waits_for(stage: Stage, builds_on: Mapping[str, StagePlan]) -> StagePlan | None:
+def waits_for(
+    stage: AnyStage, builds_on: Mapping[str, StagePlan], done: Mapping[str, StagePlan]
+) -> StagePlan | None:
     """The earlier stage that must run before this one can be resolved."""
     for parent in builds_on.values():
-        unsized = isinstance(stage, PretrainStage) and parent.vocab_size is None
-        if parent.fingerprint is None or unsized:
+        if parent.fingerprint is None:
             return parent
-    return None
+    if isinstance(stage, PretrainStage) and builds_on["tokenizer"].vocab_size is None:
+        return builds_on["tokenizer"]
+    tokens = counted_in(stage, done)
+    return tokens if tokens and not tokens.cached else None
 
 
-def unknown(name: str, stage: Stage, seed: int, waiting: StagePlan) -> StagePlan:
+def counted_in(stage: AnyStage, done: Mapping[str, StagePlan]) -> StagePlan | None:
+    """The tokens stage that tells how long a training is, if it is told in epochs."""
+    if not isinstance(stage, PretrainStage) or stage.epochs is None:
+        return None
+    return done[str(tokens_of(stage))]
+
+
+def rows_of(stage: AnyStage, seed: int, facts: Facts, done: Mapping[str, StagePlan]) -> int | None:
+    """Sequences of all epochs of a training; None if its length is told otherwise."""
+    tokens = counted_in(stage, done)
+    if tokens is None or not isinstance(stage, PretrainStage):
+        return None
+    assert tokens.folder and stage.epochs
+    return facts.count_rows(tokens.folder, stage.model.context, seed, stage.epochs)
+
+
+def unknown(
+    name: str, stage: AnyStage, seed: int, waiting: StagePlan, text_bytes: int
+) -> StagePlan:
     """A stage of which only the spec is known."""
     return StagePlan(
         name=name,
         kind=stage.kind,
         status="will run",
         reason=f"'{waiting.name}' will run",
+        written=stage,
         stage=None,
         fingerprint=None,
         folder=None,
         parents={},
         data={},
         seed=seed,
+        text_bytes=text_bytes,
     )
 
 
-def vocabulary(stage: Stage, builds_on: Mapping[str, StagePlan]) -> int | None:
+def vocabulary(stage: AnyStage, builds_on: Mapping[str, StagePlan]) -> int | None:
     """Tokens that a stage works with, as far as they are known before it runs."""
-    for parent in builds_on.values():
-        return parent.vocab_size
-    tokenizer = auto.tokenizer(stage) if isinstance(stage, TokenizerStage) else None
-    if tokenizer is None or tokenizer.file or tokenizer.model not in ("unigram", "bpe"):
-        return None
-    return tokenizer.vocab_size
+    match stage:
+        case CorpusStage():
+            return None
+        case TokenizerStage():
+            known = auto.tokenizer(stage)
+            pieces = known.file is None and known.model in ("unigram", "bpe")
+            return known.vocab_size if pieces else None
+        case TokensStage() | PretrainStage():
+            return builds_on["tokenizer"].vocab_size
+        case GenerateStage():
+            return builds_on["from"].vocab_size
 
 
-def resolved(stage: Stage, vocab: int | None, workers: int) -> Stage:
+def resolved(stage: AnyStage, vocab: int | None, rows: int | None, workers: int) -> AnyStage:
     """The stage with numbers in place of every auto."""
     match stage:
         case TokenizerStage():
             return auto.tokenizer(stage)
         case PretrainStage():
             assert vocab is not None
-            return auto.pretrain(replace(stage, model=auto.model(stage.model)), vocab, workers)
-        case GenerateStage():
+            sized = replace(stage, model=auto.model(stage.model))
+            return auto.pretrain(sized, vocab, workers, rows)
+        case CorpusStage() | TokensStage() | GenerateStage():
             return stage
-
-
-def text_known_to(stage: Stage, spec: Spec, facts: Facts) -> dict[str, Any]:
-    """The part of a stage's identity that comes from files."""
-    if isinstance(stage, TokenizerStage) and stage.file is not None:
-        return text_of(stage, spec.data, facts.files[stage.file], "")
-    held_out = facts.held_out.digest if facts.held_out else ""
-    return text_of(stage, spec.data, facts.text.digest, held_out)
-
-
-def estimate(
-    stage: Stage, vocab: int | None, cluster: ClusterConfig, facts: Facts
-) -> Estimate | None:
-    """The cost of a training, from the model's size and the speed of an earlier one."""
-    if not isinstance(stage, PretrainStage):
-        return None
-    assert vocab is not None
-    flops = flops_per_token(stage.model, vocab) * stage.tokens
-    cores = min(facts.cores, cluster.workers * cluster.cpus_per_worker)
-    speed = facts.flops_per_second or ASSUMED_FLOPS_PER_CORE * cores
-    assumed = f"if {cores} {'core does' if cores == 1 else 'cores do'} 40 GFLOP/s each"
-    bf16 = stage.precision == "bf16"
-    return Estimate(
-        parameters=parameters(stage.model, vocab),
-        bytes_per_worker=bytes_per_worker(stage.model, vocab, stage.micro_batch, bf16),
-        flops=flops,
-        seconds=flops / speed,
-        speed="as fast as the last run here" if facts.flops_per_second else assumed,
-    )
 
 
 def judged(plan: StagePlan, facts: Facts, builds_on: Mapping[str, StagePlan]) -> StagePlan:
     """The stage with its status, and the reason for it."""
     found = facts.artifact(plan.name, str(plan.fingerprint))
     if found is None:
-        return replace(plan, reason=why_new(plan, facts, builds_on))
+        parents = {key: (parent.name, parent.cached) for key, parent in builds_on.items()}
+        earlier = facts.artifacts.get(plan.name, ())
+        return replace(plan, reason=why_new(plan.manifest, earlier, parents))
     if found.manifest is None:
-        return replace(plan, reason=why_again(found))
+        return replace(plan, reason=why_again(found, plan.kind))
     vocab = found.metrics.get("vocab_size", plan.vocab_size)
     made = f"made before, in {found.folder.name}"
     return replace(plan, status="cached", reason=made, vocab_size=vocab, metrics=found.metrics)
 
 
-def why_again(found: Artifact) -> str:
-    """An unfinished artifact is gone on with."""
-    if found.step is None:
-        return "it was broken off before its first checkpoint"
-    return f"it was broken off; continues after step {found.step}"
-
-
-def why_new(plan: StagePlan, facts: Facts, builds_on: Mapping[str, StagePlan]) -> str:
-    """What differs from the newest artifact of this stage."""
-    finished = [one.manifest for one in facts.artifacts.get(plan.name, ()) if one.manifest]
-    if not finished:
-        return "no artifact yet"
-    old, new = finished[0], plan.manifest
-    if old.get("kind") != plan.kind:
-        return f"it was a {old.get('kind')} stage before"
-    changed = list(differences(meaningful(old["spec"]), meaningful(new["spec"])))
-    for key, parent in builds_on.items():
-        if old["parents"].get(key) != plan.parents[key]:
-            changed.append(f"'{parent.name}' {'has changed' if parent.cached else 'will run'}")
-    if old["data"] != new["data"]:
-        changed += what_text_changed(old["data"], new["data"])
-    changed += differences(old["seed"], new["seed"], "seed")
-    return "; ".join(changed) or "the program makes it differently now"
-
-
-def what_text_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Digests say nothing to people; the way the text is read does."""
-    digests = ("digest", "held_out", "file")
-    names = {"digest": "the text", "held_out": "the held-out text", "file": "the file"}
-    changed = [f"{names[key]} has changed" for key in digests if old.get(key) != new.get(key)]
-    read = [{k: v for k, v in one.items() if k not in digests} for one in (old, new)]
-    return changed + list(differences(read[0], read[1], "data"))
+def if_needed(stage: StagePlan, plans: Mapping[str, StagePlan]) -> StagePlan:
+    """Tokens are not made for trainings that are finished."""
+    if stage.kind != "tokens" or stage.cached:
+        return stage
+    readers = [one for one in plans.values() if tokens_of(one.written) == stage.name]
+    if not all(one.cached for one in readers):
+        return stage
+    names = " and ".join(f"'{one.name}'" for one in readers)
+    return replace(stage, status="not needed", reason=f"{names} made before")

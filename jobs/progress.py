@@ -1,14 +1,16 @@
-"""What a person sees while a stage trains: one live line on a terminal, plain lines elsewhere.
+"""What a person sees while a stage runs: one live line on a terminal, plain lines elsewhere.
 
-Takes the events of `llm.metrics` and nothing else, so it looks the same whatever trains.
+`Watch` takes the events of `llm.metrics` and nothing else, so it looks the same whatever trains.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from llm.metrics import Event, duration, quantity, step_line
 
@@ -79,6 +81,16 @@ class Watch:
         text = " ".join((event["prompt"] + event["text"]).split())
         width = min(self.console.width, 100) - 4
         self.say(f"  {shortened(text, width)}", style="italic")
+
+
+@contextmanager
+def telling(console: Console, first: str) -> Iterator[Callable[[str], None]]:
+    """A way to say how far a stage is: one live line on a terminal, plain lines elsewhere."""
+    if not console.is_terminal:
+        yield lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+        return
+    with console.status(first) as status:
+        yield lambda text: status.update(Text(text))
 
 
 def shortened(text: str, width: int) -> str:

@@ -5,22 +5,27 @@ the same checks run again on plain numbers.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
+from jobs.corpus_rules import of_corpus, of_shards, of_text
+from jobs.graph import DATA
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
-    PYDOC,
     REFERENCES,
+    AnyStage,
+    CorpusStage,
     GenerateStage,
     PretrainStage,
     SpecFile,
     Stage,
     TokenizerStage,
+    TokensStage,
+    reads_data,
     references,
 )
 from jobs.yaml_source import Keys
-from llm.config import DataConfig, ModelConfig, TokenizerConfig, auto
+from llm.config import DataConfig, ModelConfig, auto
 
 Findings = Iterator[tuple[Keys, str]]
 
@@ -35,7 +40,10 @@ def of_spec(spec: SpecFile) -> Findings:
     """Everything that can be said before the plan."""
     yield from of_names(spec)
     yield from of_references(spec.stages)
-    yield from of_data(spec.data)
+    yield from of_needed_text(spec)
+    if spec.data is not None:
+        yield from of_data(spec.data)
+    yield from of_epochs(spec.stages)
     for name, stage in spec.stages.items():
         for keys, message in of_stage(stage, spec.cluster.workers):
             yield ("stages", name, *keys), message
@@ -53,6 +61,8 @@ def of_names(spec: SpecFile) -> Findings:
     for name in spec.stages:
         if not STAGE_NAME.fullmatch(name):
             yield ("stages", name), "a stage's name is made of letters, digits, _ and -"
+        if name == DATA and isinstance(spec.stages[name], CorpusStage):
+            yield ("stages", name), f"{DATA!r} is the text of the file; call the corpus otherwise"
 
 
 def of_references(stages: dict[str, Stage]) -> Findings:
@@ -75,29 +85,63 @@ def of_data(data: DataConfig) -> Findings:
     if held_out.shards and held_out.fraction:
         message = f"{held_out.fraction} is not allowed together with shards; leave one of them out"
         yield ("data", "validation", "fraction"), message
-    for keys, shards in ((("data",), data.shards), (("data", "validation"), held_out.shards)):
-        if PYDOC in shards and len(shards) > 1:
-            yield (*keys, "shards"), f"{PYDOC} stands alone, it cannot be mixed with other shards"
+    for keys, message in of_text(data):
+        yield ("data", *keys), message
+    for keys, message in of_shards(held_out.shards):
+        yield ("data", "validation", *keys), message
 
 
-def of_stage(stage: Stage, workers: int) -> Findings:
+def of_needed_text(spec: SpecFile) -> Findings:
+    """Whoever reads text has some."""
+    corpora = [name for name, stage in spec.stages.items() if isinstance(stage, CorpusStage)]
+    choice = f"corpus: {' or '.join(corpora)}" if corpora else "corpus: NAME of a corpus stage"
+    for name, stage in spec.stages.items():
+        if spec.data is None and reads_data(stage):
+            message = f"missing: the text; add `{choice}` here, or `data:` at the top level"
+            yield ("stages", name, "corpus"), message
+
+
+def of_epochs(stages: Mapping[str, Stage]) -> Findings:
+    """Passes over a text are a length of their own, counted beforehand."""
+    for name, stage in stages.items():
+        if not isinstance(stage, PretrainStage) or stage.epochs is None:
+            continue
+        keys = ("stages", name)
+        for other in ("tokens", "steps"):
+            if getattr(stage, other) != auto:
+                yield (*keys, other), "has no place beside epochs; leave one of them out"
+        if stage.cache is False:
+            yield (*keys, "cache"), "false is not allowed: epochs are counted there; leave it out"
+        corpus = stages.get(stage.corpus or "")
+        if isinstance(corpus, CorpusStage) and corpus.weights:
+            message = (
+                f"{stage.epochs} is not allowed: the sources of '{stage.corpus}' have weights, so "
+                "they end at different times; say tokens or steps"
+            )
+            yield (*keys, "epochs"), message
+
+
+def of_stage(stage: AnyStage, workers: int) -> Findings:
     """What must hold inside one stage; paths start below it."""
     match stage:
+        case CorpusStage():
+            yield from of_corpus(stage)
         case TokenizerStage():
             yield from of_tokenizer(stage)
         case PretrainStage():
             yield from of_model(stage.model)
             yield from of_batch(stage, workers)
             yield from of_length(stage)
-        case GenerateStage():
+        case GenerateStage() | TokensStage():
             return
 
 
-def of_tokenizer(config: TokenizerConfig) -> Findings:
+def of_tokenizer(config: TokenizerStage) -> Findings:
     """A vocabulary holds the reserved tokens and the bytes; a foreign file decides all."""
     if config.file is not None:
-        for one in fields(TokenizerConfig):
-            if one.name != "file" and getattr(config, one.name) != one.default:
+        for one in fields(config):
+            default = getattr(config, one.name) == one.default
+            if one.name not in ("file", "kind") and not default:
                 yield (one.name,), "has no effect together with file; leave one of them out"
         return
     bytes_too = config.byte_fallback is True or (
@@ -154,6 +198,7 @@ def of_batch(stage: PretrainStage, workers: int) -> Findings:
 def of_length(stage: PretrainStage) -> Findings:
     """Steps, tokens, warm-up and decay fit into each other."""
     steps, optim = stage.steps, stage.optim
+    yield from of_short_start(stage)
     if auto not in (stage.tokens, steps, stage.batch):
         made = steps * stage.batch * stage.model.context
         if made != stage.tokens:
@@ -168,3 +213,13 @@ def of_length(stage: PretrainStage) -> Findings:
         most = 1 - optim.warmup / steps
         message = f"{optim.decay} is not allowed; with this warmup must be at most {most:.3g}"
         yield ("optim", "decay"), message
+
+
+def of_short_start(stage: PretrainStage) -> Findings:
+    """Rows are cut into eighths first; some steps are left for whole ones."""
+    short, context = stage.short_start, stage.model.context
+    if short and context % 8:
+        message = f"{short} is not allowed; context {context} must divide by 8 to cut rows short"
+        yield ("short_start",), message
+    elif short and stage.steps != auto and short >= stage.steps:
+        yield ("short_start",), f"{short} is not allowed; must be less than steps {stage.steps}"

@@ -9,13 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from jobs.shape import fields_of
-from jobs.spec import (
-    GenerateStage,
-    PretrainStage,
-    SpecFile,
-    TokenizerStage,
-)
+from jobs.shape import fields_of, records_in
+from jobs.spec import SpecFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,10 +18,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schema() -> dict[str, Any]:
     """The schema as JSON."""
     made = TypeAdapter(SpecFile).json_schema()
-    for stage in (TokenizerStage, PretrainStage, GenerateStage):
-        properties = made["$defs"][stage.__name__]["properties"]
-        for key, field in fields_of(stage).items():
-            properties[key]["description"] = field.help
+    for record in records_in(SpecFile):
+        described = made if record is SpecFile else made["$defs"][record.__name__]
+        for key, field in fields_of(record).items():
+            described["properties"][key]["description"] = field.help
     return {"$schema": DIALECT, **made, "title": "Humpty spec"}
 
 

@@ -7,7 +7,7 @@ the code can never disagree.
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -89,9 +89,32 @@ def parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def record_in(annotation: Any) -> type | None:
-    """The record that a value must be, if it must be one."""
+    """The record that a value must be, if it must be one, or null."""
     bare, _ = parts(annotation)
+    if get_origin(bare) in (Union, UnionType):
+        others = [one for one in get_args(bare) if one is not NoneType]
+        bare = others[0] if len(others) == 1 else None
     return bare if is_dataclass(bare) and isinstance(bare, type) else None
+
+
+def is_group(annotation: Any) -> bool:
+    """Whether a value turns something on by being there, even if it is empty: `gopher: {}`."""
+    record, optional = record_in(annotation), NoneType in get_args(parts(annotation)[0])
+    if record is None or not optional:
+        return False
+    return not any(field.required for field in fields_of(record).values())
+
+
+def records_in(annotation: Any) -> Iterator[type]:
+    """Every record of which a value can be made, itself and all that is inside it."""
+    inner: list[Any] = list(kinds_in(annotation).values())
+    if item := named_in(annotation):
+        inner.append(item)
+    if record := record_in(annotation):
+        yield record
+        inner += [field.annotation for field in fields_of(record).values()]
+    for one in inner:
+        yield from records_in(one)
 
 
 def named_in(annotation: Any) -> Any:
@@ -160,12 +183,14 @@ def describe_bare(bare: Any, metadata: tuple[Any, ...]) -> str:
     if get_origin(bare) is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if get_origin(bare) in (Union, UnionType):
-        return " or ".join("null" if one is NoneType else describe(one) for one in arguments)
+        words = " or ".join("null" if one is NoneType else describe(one) for one in arguments)
+        defaults = ", {} for all defaults, or null"
+        return words.replace(" or null", defaults) if is_group(bare) else words
     if get_origin(bare) is tuple:
         return describe_tuple(arguments, metadata)
     if record := record_in(bare):
         return "a mapping with the keys " + ", ".join(fields_of(record))
-    return "a mapping"
+    return "a mapping of names, at least one"
 
 
 def describe_tuple(arguments: tuple[Any, ...], metadata: tuple[Any, ...]) -> str:

@@ -7,19 +7,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.figures import counted, size_of
+from jobs.graph import tokens_of
 from jobs.plan import Plan, StagePlan
-from jobs.spec import GenerateStage, PretrainStage, TokenizerStage
+from jobs.show_corpus import corpus_rows
+from jobs.spec import CorpusStage, GenerateStage, PretrainStage, TokenizerStage, TokensStage
 from llm.config import ModelConfig
 from llm.metrics import duration, quantity
 
 Rows = Iterator[tuple[str, str]]
 
 
-def show(plan: Plan, console: Console, text_bytes: int) -> None:
+def show(plan: Plan, console: Console) -> None:
     """Print the plan and the command that comes next."""
     say(console, heading(plan), style="bold")
     for number, stage in enumerate(plan.stages, start=1):
-        show_stage(number, stage, plan, console, text_bytes)
+        show_stage(number, stage, plan, console)
     say(console, "")
     say(console, next_step(plan))
 
@@ -37,17 +40,9 @@ def heading(plan: Plan) -> str:
     return f"{plan.spec.name}: seed {plan.spec.seed}, {workers} with {cores}{gpus} each"
 
 
-def counted(number: int, noun: str) -> str:
-    """1 batch, 2 batches"""
-    ending = "" if number == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{number:,} {noun}{ending}"
-
-
-def show_stage(
-    number: int, stage: StagePlan, plan: Plan, console: Console, text_bytes: int
-) -> None:
+def show_stage(number: int, stage: StagePlan, plan: Plan, console: Console) -> None:
     """A heading and a table of what the stage is and costs."""
-    style = "green" if stage.cached else "yellow"
+    style = "yellow" if stage.status == "will run" else "green"
     title = Text.assemble(
         "\n", (f"{number}  {stage.name}", "bold"), "  ", (stage.status, style), f": {stage.reason}"
     )
@@ -55,21 +50,27 @@ def show_stage(
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=15)
     table.add_column(overflow="fold")
-    for name, value in rows(stage, plan, text_bytes):
+    for name, value in rows(stage, plan):
         table.add_row(f"   {name}", Text(value))
     console.print(table)
 
 
-def rows(stage: StagePlan, plan: Plan, text_bytes: int) -> Rows:
+def rows(stage: StagePlan, plan: Plan) -> Rows:
     """What there is to say about a stage."""
-    match stage.stage or plan.spec.stages[stage.name]:
+    match stage.stage or stage.written:
+        case CorpusStage() as corpus:
+            yield from corpus_rows(corpus, stage.source_bytes, stage.metrics)
         case TokenizerStage() as tokenizer:
-            yield from tokenizer_rows(tokenizer, stage, text_bytes)
+            yield from tokenizer_rows(tokenizer, stage)
+        case TokensStage():
+            yield from tokens_rows(stage, plan)
         case PretrainStage() as pretrain if stage.estimate:
-            yield from pretrain_rows(pretrain, stage, plan, text_bytes)
-        case PretrainStage():
+            yield from pretrain_rows(pretrain, stage, plan)
+        case PretrainStage() as pretrain:
             waiting = stage.reason.split("'")[1]
-            yield "model", f"its size is known after '{waiting}'"
+            counted_there = waiting == tokens_of(pretrain)
+            key, known = ("training", "length") if counted_there else ("model", "size")
+            yield key, f"its {known} is known after '{waiting}'"
         case GenerateStage() as generate:
             yield "prompts", counted(len(generate.prompts), "text")
             yield "sampling", sampling(generate)
@@ -77,7 +78,7 @@ def rows(stage: StagePlan, plan: Plan, text_bytes: int) -> Rows:
         yield "folder", near(stage.folder)
 
 
-def tokenizer_rows(tokenizer: TokenizerStage, stage: StagePlan, text_bytes: int) -> Rows:
+def tokenizer_rows(tokenizer: TokenizerStage, stage: StagePlan) -> Rows:
     """A file, or what is trained from how much text."""
     if tokenizer.file:
         yield "file", near(Path(tokenizer.file))
@@ -85,17 +86,26 @@ def tokenizer_rows(tokenizer: TokenizerStage, stage: StagePlan, text_bytes: int)
     size = f"{stage.vocab_size:,} tokens" if stage.vocab_size else "as many tokens as occur"
     fallback = ", bytes for what is unknown" if tokenizer.byte_fallback is True else ""
     yield "vocabulary", f"{tokenizer.model}, {size}{fallback}"
-    yield "sample", f"{size_of(min(text_bytes, tokenizer.sample_bytes))} of {size_of(text_bytes)}"
+    sample = min(stage.text_bytes, tokenizer.sample_bytes)
+    yield "sample", f"{size_of(sample)} of {size_of(stage.text_bytes)}"
 
 
-def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan, text_bytes: int) -> Rows:
+def tokens_rows(stage: StagePlan, plan: Plan) -> Rows:
+    """Whose tokens these are, and how many."""
+    readers = [one.name for one in plan.stages if tokens_of(one.written) == stage.name]
+    yield "text", f"{size_of(stage.text_bytes)}, tokenised once for {', '.join(readers)}"
+    if "tokens" in stage.metrics:
+        yield "result", f"{quantity(stage.metrics['tokens'])} tokens"
+
+
+def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> Rows:
     """Model, training and costs."""
     cost = stage.estimate
     assert cost is not None
     yield "model", shape(pretrain.model)
     yield "parameters", f"{sum(cost.parameters.values()):,} = {listed(cost.parameters)}"
     yield "training", training(pretrain, plan.cluster.workers)
-    yield "text", f"about {passes(pretrain, stage, plan, text_bytes)} over the training text"
+    yield "text", f"{passes(pretrain, stage, plan)} over the training text"
     yield "optimizer", optimizer(pretrain)
     yield "compute", f"{quantity(cost.flops)} FLOPs, {duration(cost.seconds)} {cost.speed}"
     total = size_of(sum(cost.bytes_per_worker.values()))
@@ -106,7 +116,8 @@ def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan, text_by
 def shape(model: ModelConfig) -> str:
     """The model's dimensions."""
     sizes = ("depth", "width", "heads", "hidden", "context")
-    return ", ".join(f"{name} {getattr(model, name)}" for name in sizes)
+    alone = ", documents apart" if model.attend == "document" else ""
+    return ", ".join(f"{name} {getattr(model, name)}" for name in sizes) + alone
 
 
 def listed(parts: Mapping[str, int]) -> str:
@@ -121,22 +132,25 @@ def training(pretrain: PretrainStage, workers: int) -> str:
     text = f"{counted(pretrain.steps, 'step')} of {counted(pretrain.batch, 'sequence')}"
     micro = counted(rounds, "micro batch")
     dealt = f" dealt to {workers} workers" if workers > 1 else ""
-    return f"{text} = {tokens} tokens; a step is {micro} of {pretrain.micro_batch}{dealt}"
+    short = f"; {pretrain.short_start} with shorter rows first" if pretrain.short_start else ""
+    return f"{text} = {tokens} tokens; a step is {micro} of {pretrain.micro_batch}{dealt}{short}"
 
 
 BYTES_PER_TOKEN = {"unigram": 4.0, "bpe": 4.0, "char": 1.0, "word": 5.0}
 """Typical of English, until the tokenizer has measured it."""
 
 
-def passes(pretrain: PretrainStage, stage: StagePlan, plan: Plan, text_bytes: int) -> str:
+def passes(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> str:
     """How often training goes through the text."""
+    if pretrain.epochs is not None:
+        return counted(pretrain.epochs, "pass")
     name = pretrain.tokenizer
     tokenizer = plan.spec.stages[name]
     assert isinstance(tokenizer, TokenizerStage)
     measured = plan.by_name[name].metrics.get("bytes_per_token")
     per_token = measured or BYTES_PER_TOKEN[tokenizer.model]
-    share = 1 - plan.spec.data.validation.fraction
-    return f"{quantity(pretrain.tokens * per_token / max(1, text_bytes * share))} passes"
+    text_bytes = stage.text_bytes * (1 - stage.data.get("fraction", 0))
+    return f"about {quantity(pretrain.tokens * per_token / max(1, text_bytes))} passes"
 
 
 def optimizer(pretrain: PretrainStage) -> str:
@@ -156,13 +170,6 @@ def sampling(generate: GenerateStage) -> str:
     return f"{how}, {config.max_tokens} tokens at most"
 
 
-def size_of(count: float) -> str:
-    """A size in three digits: 12 B, 1.3 GB."""
-    text = quantity(count).replace("B", "G")  # a billion bytes is a gigabyte
-    number, unit = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
-    return f"{number} {unit}B"
-
-
 def near(path: Path) -> str:
     """A path, from the current folder if it lies in it."""
     here = Path.cwd()
@@ -171,6 +178,5 @@ def near(path: Path) -> str:
 
 def next_step(plan: Plan) -> str:
     """The command to go on with."""
-    if plan.next is None:
-        return f"All stages are done. Next: {plan.spec.command('generate')} --prompt TEXT"
-    return f"Next: {plan.spec.command('run')}"
+    done = "All stages are done. " if plan.next is None else ""
+    return f"{done}Next: {plan.next_command}" if plan.next_command else done.rstrip()

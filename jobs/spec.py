@@ -18,14 +18,17 @@ from cluster.config import ClusterConfig
 from jobs.yaml_source import Problem, Source, report
 from llm.config import (
     AtLeastOneString,
+    Auto,
     CountOrZero,
     DataConfig,
     ModelConfig,
     SamplingConfig,
     TokenizerConfig,
     TrainConfig,
+    auto,
     record,
 )
+from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
 
 PYDOC = "pydoc://"
@@ -33,21 +36,46 @@ PYDOC = "pydoc://"
 
 
 @record
+class CorpusStage(CorpusConfig):
+    """Makes clean shards, each document once, of messy files."""
+
+    kind: Literal["corpus"]
+    """What the stage does."""
+
+    @property
+    def config(self) -> CorpusConfig:
+        """The corpus alone, without the names of this file."""
+        return part(self, CorpusConfig)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Shares of the training tokens by source: of all sources, or of none."""
+        weights = {name: source.weight for name, source in self.sources.items()}
+        return {name: weight for name, weight in weights.items() if weight is not None}
+
+
+@record
 class TokenizerStage(TokenizerConfig):
-    """Learns from the data how to cut text into tokens."""
+    """Learns from text how to cut it into tokens."""
 
     kind: Literal["tokenizer"]
     """What the stage does."""
+    corpus: str | None = None
+    """Name of the corpus stage whose text it reads; none: the text of `data`."""
 
 
 @record
 class PretrainStage(TrainConfig):
-    """Trains a model to write the next token of the data."""
+    """Trains a model to write the next token of a text."""
 
     kind: Literal["pretrain"]
     """What the stage does."""
     tokenizer: str
     """Name of the tokenizer stage."""
+    corpus: str | None = None
+    """Name of the corpus stage whose text it reads; none: the text of `data`."""
+    cache: Auto[bool] = auto
+    """Tokenise all text beforehand, once for all trainings on it; auto: if `epochs` is given."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model."""
     prompt: str = ""
@@ -57,6 +85,20 @@ class PretrainStage(TrainConfig):
     def train(self) -> TrainConfig:
         """The training alone, without the names of this file."""
         return part(self, TrainConfig)
+
+    @property
+    def caches(self) -> bool:
+        """Whether its text is tokenised beforehand."""
+        return self.epochs is not None if self.cache == auto else self.cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensStage:
+    """Tokenises a text once for all; no file writes it, `cache: true` puts it into the plan."""
+
+    tokenizer: str
+    corpus: str | None
+    kind: str = "tokens"
 
 
 @record
@@ -73,11 +115,20 @@ class GenerateStage:
     """How the next token is chosen."""
 
 
-Stage = TokenizerStage | PretrainStage | GenerateStage
+Stage = CorpusStage | TokenizerStage | PretrainStage | GenerateStage
+"""What a file can hold."""
+
+AnyStage = Stage | TokensStage
+"""What a plan can hold."""
+
+NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads them"}
+"""Kinds that no file holds, and what to do in their place."""
 
 REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
-    "tokenizer": {},
-    "pretrain": {"tokenizer": ("tokenizer",)},
+    "corpus": {},
+    "tokenizer": {"corpus": ("corpus",)},
+    "tokens": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
+    "pretrain": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
     "generate": {"from": ("pretrain",)},
 }
 """Per kind of stage: the keys that name another stage, and the kinds that it may have."""
@@ -95,8 +146,8 @@ class SpecFile:
     """Folder for all that is made, reachable by every worker; relative to the current folder."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """The machines."""
-    data: DataConfig
-    """The text, shared by all stages."""
+    data: DataConfig | None = None
+    """The text of all stages that name no corpus."""
     stages: Annotated[dict[str, Annotated[Stage, Discriminator("kind")]], MinLen(1)]
     """What to do, by names that you choose; the order follows from who names whom."""
 
@@ -130,13 +181,20 @@ class Spec(SpecFile):
         return shlex.join(["python", "-m", "jobs", verb, self.origin.file, *self.origin.overrides])
 
 
-def references(stage: Stage) -> dict[str, str]:
+def references(stage: AnyStage) -> dict[str, str]:
     """The names of the stages that a stage builds on, by the key that names them."""
     values = as_json(stage)
-    return {key: values[key] for key in REFERENCES[stage.kind]}
+    return {key: values[key] for key in REFERENCES[stage.kind] if values[key] is not None}
 
 
-def as_json(stage: Stage) -> dict[str, Any]:
+def reads_data(stage: AnyStage) -> bool:
+    """Whether a stage reads the text of `data`."""
+    if isinstance(stage, CorpusStage | GenerateStage) or stage.corpus is not None:
+        return False
+    return not isinstance(stage, TokenizerStage) or stage.file is None
+
+
+def as_json(stage: AnyStage) -> dict[str, Any]:
     """A stage as it would stand in a spec; `from_` is `from` there, a word that Python keeps."""
     return {key.removesuffix("_"): value for key, value in asdict(stage).items()}
 

@@ -157,6 +157,14 @@ class Sequences:
         """Which row of a position, as its documents lie, comes first, second ..."""
         return draw_order(rows, self.seed, position, 2)
 
+    def passes(self, cursor: Cursor) -> dict[str, float]:
+        """How often each source has been gone through up to a cursor."""
+        position = cursor.position
+        before, after = self.order.passes(position), self.order.passes(position + 1)
+        behind = self.end is not None and position >= self.end
+        share = 0.0 if behind else cursor.row / max(1, len(self.rows(Cursor(position))))
+        return {name: before[name] + share * (after[name] - before[name]) for name in before}
+
     def blocks(self, cursor: Cursor, size: int) -> Iterator[Block]:
         """Blocks of `size` sequences from `cursor` on, endless if the order is."""
         waiting = self.rows(cursor)

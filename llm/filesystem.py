@@ -13,10 +13,11 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote
 
 from llm.errors import DataError
+from llm.remote_file import RemoteFile, gives_parts
 
 ARROW_SCHEMES = ("s3", "gs", "hdfs")
 
@@ -31,6 +32,10 @@ class Found:
     path: str
     bytes: int
     version: str
+    parts: bool = True
+    """Whether its server gives parts of it."""
+    problem: str = ""
+    """Why it cannot be opened."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,7 @@ def open_file(path: str) -> BinaryIO:
     if not is_uri(path):
         return open(path, "rb")
     system = connect(path)
-    file = system.client.open(system.path(path), "rb")
-    return cast(BinaryIO, io.BufferedReader(file, 1 << 18))
+    return io.BufferedReader(RemoteFile(system.client, system.path(path), path), 1 << 18)
 
 
 # -- on disk ---------------------------------------------------------------------------------------
@@ -76,10 +80,10 @@ def open_file(path: str) -> BinaryIO:
 def find_local(pattern: str) -> Match:
     """`find` for a path of this machine; the paths found are absolute."""
     path = os.path.expanduser(pattern)
-    if os.path.isfile(path):
-        return Match("file", [local_file(path)])
     if os.path.isdir(path):
         return Match("folder", [local_file(name) for name in walk(path)])
+    if os.path.exists(path):
+        return Match("file", [local_file(path)])
     if glob.has_magic(path):
         names = filter(os.path.isfile, glob.iglob(path, recursive=True))
         return Match("glob", [local_file(name) for name in names if visible(name)])
@@ -90,9 +94,12 @@ def find_local(pattern: str) -> Match:
 
 
 def walk(folder: str) -> Iterator[str]:
-    """All visible files below a folder; linked folders are followed."""
+    """All visible files below a folder; linked folders are followed, though in no circle."""
+    entered = set()
     for here, folders, names in os.walk(folder, followlinks=True):
+        entered.add(os.path.realpath(here))
         folders[:] = [name for name in folders if visible(name)]
+        folders[:] = [n for n in folders if os.path.realpath(os.path.join(here, n)) not in entered]
         yield from (os.path.join(here, name) for name in names if visible(name))
 
 
@@ -103,10 +110,14 @@ def visible(path: str) -> bool:
 
 def local_file(path: str) -> Found:
     """Size and version of a file on disk."""
-    info = os.stat(path)
+    place = os.path.abspath(path)
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        return Found(place, 0, "", problem=f"cannot be opened: {error.strerror}")
     if not stat.S_ISREG(info.st_mode):
-        raise DataError(f"shards: {path}: is not a regular file; name files or folders of text")
-    return Found(os.path.abspath(path), info.st_size, str(info.st_mtime_ns))
+        return Found(place, 0, "", problem="is not a regular file; name files or folders of text")
+    return Found(place, info.st_size, str(info.st_mtime_ns))
 
 
 # -- at a URI --------------------------------------------------------------------------------------
@@ -164,11 +175,21 @@ def find_remote(uri: str) -> Match:
     kind, infos = look(system.client, path)
     below = len(path.rstrip("/")) if kind == "folder" else 0
     files = [
-        Found(system.uri(info["name"]), info["size"] or 0, version(info))
+        remote_file(system, info)
         for info in infos
         if info["type"] == "file" and (kind == "file" or all_visible(info["name"][below:]))
     ]
     return Match(kind, files)
+
+
+def remote_file(system: Remote, info: dict[str, Any]) -> Found:
+    """A remote file as its server describes it."""
+    uri, size = system.uri(info["name"]), info.get("size")
+    if size is None:
+        what = "its server does not say how large it is; download it and give the local path"
+        return Found(uri, 0, "", problem=what)
+    parts = gives_parts(system.client, info["name"], size) if size else True
+    return Found(uri, size, version(info), parts)
 
 
 def look(client: Any, path: str) -> tuple[Literal["file", "folder", "glob"], list[dict[str, Any]]]:

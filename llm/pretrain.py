@@ -172,8 +172,7 @@ class Pretraining:
         position = self.training.position
         figures: Event = {**self.score, "tokens": position.tokens, **self.meter.totals()}
         if self.world.rank == 0:
-            order = sequences_of(self.task).order
-            figures["passes"] = order.passes(position.cursor.position + 1)
+            figures["passes"] = sequences_of(self.task).passes(position.cursor)
         self.log("end", position.step, time=time.time(), **figures)
         return figures
 

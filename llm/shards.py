@@ -1,10 +1,12 @@
 """Which files a corpus consists of, and how they are cut into units.
 
-    patterns -> list_shards -> [Shard] -> list_units -> [Unit] -> llm.documents.read_unit
+    patterns -> list_shards -> [Shard] -> list_units -> [Unit] -> llm.documents.read_documents
 
-A unit is the smallest portion that is read at once, about 1 MiB: a run of parquet row groups, a
-range of bytes of a text file, or a whole gzip'd file, which can only be streamed from its start.
-Units of one file share nothing and leave nothing out, so that any worker can read any of them.
+A unit is the smallest portion that is read at once, about 256 KiB: a run of a parquet file's rows,
+a range of bytes of a text file, or a whole file of a kind that can only be read from its start:
+compressed, csv, WARC and WET, UTF-16, or one whose web server does not give parts of files.
+Units of one file share nothing and leave nothing out, so that any worker can read any of them, and
+adjoining units may be joined (start of the first, stop of the last).
 `digest` names the content: the same text in another folder is the same corpus.
 
 Neither pyarrow nor fsspec is imported before a parquet file or a URI is met: `plan` calls this.
@@ -16,28 +18,47 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
+from llm.compression import ALGORITHMS, algorithm_of, declared_bytes, name_of
+from llm.damage import Bad, Damage, DamageError, fail
+from llm.encodings import encoding_of, has_plain_lines
 from llm.errors import DataError
 from llm.filesystem import Found, find, is_uri, open_file
+from llm.row_groups import row_ranges
 
 T = TypeVar("T")
 
-Format = Literal["parquet", "jsonl", "txt"]
+Format = Literal["parquet", "jsonl", "txt", "csv", "warc", "wet"]
 
-SUFFIXES: dict[str, Format] = {
+PLAIN: dict[str, Format] = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
+    ".ndjson": "jsonl",
     ".txt": "txt",
-    ".txt.gz": "txt",
+    ".csv": "csv",
+    ".warc": "warc",
+    ".arc": "warc",
+    ".wet": "wet",
 }
+
+SUFFIXES: dict[str, Format] = PLAIN | {
+    suffix + packed: format
+    for suffix, format in PLAIN.items()
+    for packed in ALGORITHMS
+    if format != "parquet"
+}
+
+SHOWN = ".parquet .jsonl .txt .csv .warc .wet, also .gz and .zst"
 
 READ_WHOLE = 64 << 20
 """Local files up to this size are digested whole; larger ones by samples and modification time."""
 
 SAMPLES, SAMPLE_BYTES = 16, 64 << 10
 CONNECTIONS = 16
+
+STREAM_BYTES = 256 << 20
+"""Text up to which a unit that cannot be cut is read at once."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +69,17 @@ class Shard:
     format: Format
     bytes: int
     version: str = ""
+    parts: bool = True
+    """Whether its server gives parts of it."""
 
 
 @dataclass(frozen=True)
 class Unit:
     """A portion of a shard that is read at once.
 
-    parquet: row groups [start, stop). jsonl and txt: the lines whose first byte lies in
-    [start, stop); a gzip'd file is one unit over all of it. `bytes` is the text's size, not the
-    file's, as far as the file says: what its row groups or its gzip trailer declare.
+    parquet: rows [start, stop). jsonl and txt: the lines whose first byte lies in [start, stop).
+    A file that is read from its start is one unit over all of it. `bytes` is the text's size, not
+    the file's, as far as the file says: in its footer, its gzip trailer or its zstd header.
     """
 
     path: str
@@ -66,48 +89,51 @@ class Unit:
     bytes: int
 
 
+def too_large_to_stream(unit: Unit) -> bool:
+    """Whether a unit is too much text for training, which holds a unit at once: above 256 MiB.
+
+    Only a file that cannot be cut is that large; the remedy is to write it as several files, as
+    parquet or as plain jsonl, or to let a corpus stage do that.
+    """
+    return unit.bytes > STREAM_BYTES
+
+
 def list_shards(
-    patterns: tuple[str, ...], format: Literal["auto", "parquet", "jsonl", "txt"]
+    patterns: tuple[str, ...], format: Format | Literal["auto"], bad: Bad = fail
 ) -> list[Shard]:
     """The files that files, folders, globs and URIs stand for, each once, sorted by path.
 
     A folder gives all files below it whose suffix is that of a format (of `format` unless auto);
     a glob or a path gives just its files, so their suffix must be known unless `format` is given.
-    Empty files hold no text and are left out.
+    Empty files hold no text and are left out, as are those that cannot be opened.
     """
-    shards = {shard.path: shard for pattern in patterns for shard in expand(pattern, format)}
+    shards = {shard.path: shard for pattern in patterns for shard in expand(pattern, format, bad)}
     return [shards[path] for path in sorted(shards)]
 
 
-def expand(pattern: str, format: str) -> Iterator[Shard]:
+def expand(pattern: str, format: str, bad: Bad) -> Iterator[Shard]:
     """The shards of one pattern; at least one, or an error."""
     match = find(pattern)
-    files = [file for file in match.files if file.bytes]
+    files = match.files
     if match.kind == "folder":
         files = [file for file in files if fits(format_of(file.path), format)]
+    for file in files:
+        if file.problem or not file.bytes:
+            reason, what = ("damaged file", file.problem) if file.problem else ("empty", "is empty")
+            bad(Damage(reason, file.path, "", what, 0))  # type: ignore[arg-type]
+    files = [file for file in files if file.bytes and not file.problem]
     if not files:
         raise nothing_found(pattern, format, match.files)
     for file in files:
         known = format_of(file.path) if format == "auto" else cast(Format, format)
         if known is None:
             raise unknown_suffix(pattern, file)
-        yield Shard(file.path, known, file.bytes, file.version)
+        yield Shard(file.path, known, file.bytes, file.version, file.parts)
 
 
 def format_of(path: str) -> Format | None:
     """The format that a file's name tells, if any."""
     return next((f for suffix, f in SUFFIXES.items() if name_of(path).endswith(suffix)), None)
-
-
-def is_gzip(path: str) -> bool:
-    """Whether a file is to be decompressed, by its name."""
-    return name_of(path).endswith(".gz")
-
-
-def name_of(path: str) -> str:
-    """Last part of a path in lower case, without a URI's options."""
-    path = path.partition("?")[0] if is_uri(path) else path
-    return path.rpartition("/")[2].lower()
 
 
 def fits(found: Format | None, wanted: str) -> bool:
@@ -117,8 +143,7 @@ def fits(found: Format | None, wanted: str) -> bool:
 
 def nothing_found(pattern: str, format: str, files: list[Found]) -> DataError:
     """Why a pattern gives no shard: nothing there, only empty files, or other suffixes."""
-    allowed = ", ".join(s for s, f in SUFFIXES.items() if fits(f, format))
-    message = f"shards: {pattern}: no file with text in it ({allowed})"
+    message = f"shards: {pattern}: no file with text in it ({suffixes_of(format)})"
     if not files:
         return DataError(f"{message}; nothing is there that is not hidden; check the path")
     if not any(file.bytes for file in files):
@@ -126,25 +151,41 @@ def nothing_found(pattern: str, format: str, files: list[Found]) -> DataError:
     others = sorted({os.path.splitext(name_of(f.path))[1] or "(none)" for f in files if f.bytes})
     return DataError(
         f"{message}; the files there end in {', '.join(others[:8])}; name them with a glob "
-        "such as folder/*.text and say what they are with format: jsonl, txt or parquet"
+        f"such as folder/*.text and say what they are with format: {', '.join(get_args(Format))}"
     )
+
+
+def suffixes_of(format: str) -> str:
+    """The suffixes of a format, in words."""
+    if format == "auto":
+        return SHOWN
+    own = " ".join(suffix for suffix, known in PLAIN.items() if known == format)
+    return own if format == "parquet" else f"{own}, also .gz and .zst"
 
 
 def unknown_suffix(pattern: str, file: Found) -> DataError:
     """The error for a file whose name does not tell its format."""
     return DataError(
-        f"shards: {pattern}: the name of {file.path} does not tell its format; known are "
-        f"{', '.join(SUFFIXES)}; set format: parquet, jsonl or txt, or narrow the pattern"
+        f"shards: {pattern}: the name of {file.path} does not tell its format; known are {SHOWN}; "
+        f"set format: {', '.join(get_args(Format))}, or narrow the pattern"
     )
 
 
 # -- units -----------------------------------------------------------------------------------------
 
 
-def list_units(shards: list[Shard], unit_bytes: int = 1 << 20) -> list[Unit]:
-    """All units of all shards, in order. Opens only parquet footers and gzip trailers."""
-    groups = in_parallel(partial(units_of, unit_bytes=unit_bytes), shards)
-    return [unit for group in groups for unit in group]
+def list_units(
+    shards: list[Shard], unit_bytes: int = 1 << 18, encoding: str = "utf-8", bad: Bad = fail
+) -> list[Unit]:
+    """All units of all shards, in order. Opens only footers, headers and trailers of files.
+
+    `encoding` is that of the config: a file whose lines cannot be found in its bytes is one unit.
+    """
+    groups = in_parallel(partial(units_or_damage, unit_bytes=unit_bytes, encoding=encoding), shards)
+    for group in groups:
+        if isinstance(group, Damage):
+            bad(group)
+    return [unit for group in groups if not isinstance(group, Damage) for unit in group]
 
 
 def in_parallel(function: Callable[[Shard], T], shards: list[Shard]) -> list[T]:
@@ -155,12 +196,25 @@ def in_parallel(function: Callable[[Shard], T], shards: list[Shard]) -> list[T]:
         return list(pool.map(function, shards))
 
 
-def units_of(shard: Shard, unit_bytes: int) -> list[Unit]:
+def units_or_damage(shard: Shard, unit_bytes: int, encoding: str) -> list[Unit] | Damage:
+    """The units of one shard in file order, or why there are none."""
+    try:
+        return units_of(shard, unit_bytes, encoding)
+    except DamageError as error:
+        return error.damage
+    except OSError as error:
+        return Damage("damaged file", shard.path, "", f"cannot be read: {error}", shard.bytes)
+
+
+def units_of(shard: Shard, unit_bytes: int, encoding: str) -> list[Unit]:
     """The units of one shard, in file order."""
     if shard.format == "parquet":
-        return parquet_units(shard, unit_bytes)
-    if is_gzip(shard.path):
-        return [Unit(shard.path, shard.format, 0, shard.bytes, gzip_bytes(shard))]
+        return [Unit(shard.path, "parquet", *rows) for rows in row_ranges(shard.path, unit_bytes)]
+    if algorithm_of(shard.path):
+        size = declared_bytes(shard.path, shard.bytes) if shard.parts else shard.bytes
+        return [Unit(shard.path, shard.format, 0, shard.bytes, size)]
+    if not can_be_cut(shard, encoding):
+        return [Unit(shard.path, shard.format, 0, shard.bytes, shard.bytes)]
     starts = range(0, shard.bytes, unit_bytes)
     ends = (min(start + unit_bytes, shard.bytes) for start in starts)
     return [
@@ -169,40 +223,12 @@ def units_of(shard: Shard, unit_bytes: int) -> list[Unit]:
     ]
 
 
-def parquet_units(shard: Shard, unit_bytes: int) -> list[Unit]:
-    """Runs of row groups of at most `unit_bytes` each, or of one row group that is larger."""
-    units: list[Unit] = []
-    start = size = 0
-    sizes = row_group_bytes(shard.path)
-    for group, more in enumerate(sizes):
-        if size and size + more > unit_bytes:
-            units.append(Unit(shard.path, "parquet", start, group, size))
-            start, size = group, 0
-        size += more
-    return [*units, Unit(shard.path, "parquet", start, len(sizes), size)] if sizes else units
-
-
-def row_group_bytes(path: str) -> list[int]:
-    """Uncompressed size of each row group, from the footer."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with open_file(path) as file, pq.ParquetFile(file) as parquet:
-            groups = [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)]
-            return [group.total_byte_size for group in groups]
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as parquet: {error}; write it anew") from error
-
-
-def gzip_bytes(shard: Shard) -> int:
-    """Size of a gzip'd text by its last member's trailer (RFC 1952), or of the file if larger."""
-    try:
-        with open_file(shard.path) as file:
-            file.seek(max(0, shard.bytes - 4))
-            return max(shard.bytes, int.from_bytes(file.read(4), "little"))
-    except OSError as error:
-        raise DataError(f"{shard.path}: cannot be read: {error}") from error
+def can_be_cut(shard: Shard, encoding: str) -> bool:
+    """Whether a file can be read from any of its lines; a field of csv may hold line ends."""
+    if shard.format not in ("jsonl", "txt") or not shard.parts:
+        return False
+    actual = encoding_of(shard.path, encoding)
+    return actual is None or has_plain_lines(actual)
 
 
 # -- digest ----------------------------------------------------------------------------------------

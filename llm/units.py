@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm.config import TextConfig
-from llm.shards import Format, Unit, list_shards, list_units
+from llm.errors import DataError
+from llm.shards import Format, Unit, list_shards, list_units, too_large_to_stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,5 +51,14 @@ class Units:
 
 
 def units_of(config: TextConfig) -> Units:
-    """The units of the shards that a config names."""
-    return Units.of(list_units(list_shards(config.shards, config.format)))
+    """The units of the shards that a config names, each small enough to be drawn at once."""
+    shards = list_shards(config.shards, config.format)
+    units = list_units(shards, encoding=config.encoding)
+    for unit in units:
+        if too_large_to_stream(unit):
+            raise DataError(
+                f"{unit.path}: holds about {unit.bytes >> 20} MiB of text that can only be read "
+                "from its start; put a corpus stage before the training, which cuts it into "
+                "shards, or unpack it"
+            )
+    return Units.of(units)

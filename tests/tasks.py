@@ -43,12 +43,14 @@ def write_text(folder: Path, documents: int = 1500) -> Path:
     return folder
 
 
-def write_task(folder: Path, *, model: dict[str, Any] | None = None, **train: Any) -> Path:
+def write_task(
+    folder: Path, *, documents: int = 1500, model: dict[str, Any] | None = None, **train: Any
+) -> Path:
     """A task.json, its text and its tokenizer below `folder`."""
     from llm.task import PretrainTask
     from llm.tokenizer_trainer import train as train_tokenizer
 
-    text = write_text(folder / "text")
+    text = write_text(folder / "text", documents)
     tokenizer = folder / "tokenizer.model"
     lines = [line for path in sorted(text.iterdir()) for line in path.read_text().splitlines()]
     texts = [json.loads(line)["text"] for line in lines]

@@ -19,7 +19,7 @@ runner = CliRunner()
 
 
 class FakeRun:
-    """Stands in for jobs.run, which would need torch and Ray."""
+    """Stands in for jobs.run and jobs.write, which would need torch and Ray."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
@@ -36,6 +36,7 @@ class FakeRun:
 
 def put(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     monkeypatch.setitem(sys.modules, "jobs.run", fake)
+    monkeypatch.setitem(sys.modules, "jobs.write", fake)
     return fake
 
 

@@ -5,29 +5,43 @@ from typing import Any
 
 import pytest
 
-from jobs.fingerprint import differences, fingerprint, text_of
-from jobs.spec import GenerateStage, PretrainStage, TokenizerStage
-from llm.config import CheckpointConfig, DataConfig, OptimConfig, SamplingConfig, ValidationConfig
+from jobs.fingerprint import differences, fingerprint, meaningful
+from jobs.spec import (
+    AnyStage,
+    CorpusStage,
+    GenerateStage,
+    PretrainStage,
+    TokenizerStage,
+    TokensStage,
+    as_json,
+)
+from llm.config import CheckpointConfig, OptimConfig, SamplingConfig
+from llm.corpus_config import (
+    DecontaminateConfig,
+    DedupConfig,
+    FilterConfig,
+    SourceConfig,
+    WordsConfig,
+)
 
-DATA = DataConfig(shards=("a.txt",))
 PRETRAIN = PretrainStage(kind="pretrain", tokenizer="tokenizer", steps=10, batch=2)
-TOKENIZER = TokenizerStage(kind="tokenizer")
 GENERATE = GenerateStage(kind="generate", from_="pretrain", prompts=("a",))
+TOKENIZER = TokenizerStage(kind="tokenizer")
+WEB = SourceConfig(shards=("web/*.warc.gz",), weight=1.0)
+CORPUS = CorpusStage(
+    kind="corpus",
+    sources={"web": WEB},
+    filter=FilterConfig(words=WordsConfig(file="words.txt")),
+    decontaminate=DecontaminateConfig(shards=("evaluation",)),
+)
 
 
-def of(
-    stage: PretrainStage | TokenizerStage | GenerateStage = PRETRAIN,
-    data: DataConfig = DATA,
-    digest: str = "d",
-    seed: int = 1,
-    **parents: str,
-) -> str:
-    text = text_of(stage, data, digest, "h")
-    return fingerprint(stage, parents or {"tokenizer": "t"}, text, seed)
+def of(stage: AnyStage = PRETRAIN, digest: str = "d", seed: int = 1, **parents: str) -> str:
+    return fingerprint(stage, parents or {"tokenizer": "t"}, {"digest": digest}, seed)
 
 
 def test_it_is_twelve_hex_digits_and_stays_the_same_for_ever() -> None:
-    assert of() == of() == "8eddce925d1f"  # if this changes, everybody's runs start anew
+    assert of() == of() == "ce154265f4e7"  # if this changes, everybody's runs start anew
     assert len(of()) == 12
 
 
@@ -40,6 +54,8 @@ def test_it_is_twelve_hex_digits_and_stays_the_same_for_ever() -> None:
         {"checkpoint": CheckpointConfig(every=3, keep=9)},
         {"prompt": "other"},
         {"tokenizer": "another-name"},
+        {"corpus": "another-name"},
+        {"cache": True},
     ],
 )
 def test_what_changes_no_result_is_not_in_it(changes: dict[str, Any]) -> None:
@@ -53,7 +69,10 @@ def test_what_changes_no_result_is_not_in_it(changes: dict[str, Any]) -> None:
         {"batch": 4},
         {"precision": "bf16"},
         {"optim": OptimConfig(lr=0.1)},
+        {"epochs": 2},
+        {"short_start": 2},
         {"model": replace(PRETRAIN.model, depth=1)},
+        {"model": replace(PRETRAIN.model, attend="document")},
     ],
 )
 def test_what_changes_the_result_is_in_it(changes: dict[str, Any]) -> None:
@@ -64,18 +83,35 @@ def test_seed_parents_and_content_are_in_it() -> None:
     assert len({of(), of(seed=2), of(digest="e"), of(tokenizer="u")}) == 4
 
 
-def test_paths_are_not_in_it_but_how_text_is_read_is() -> None:
-    assert of(data=replace(DATA, shards=("elsewhere/*.txt",))) == of()
-    assert of(data=replace(DATA, text="body")) != of()
-    assert of(data=replace(DATA, documents="line")) != of()
-    assert of(data=replace(DATA, format="txt")) != of()
-    assert of(data=replace(DATA, validation=ValidationConfig(fraction=0.1))) != of()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sources": {"web": replace(WEB, shards=("/elsewhere/web",))}},
+        {"sources": {"web": replace(WEB, weight=0.5)}},
+        {"filter": FilterConfig(words=WordsConfig(file="/elsewhere/words.txt"))},
+        {"decontaminate": DecontaminateConfig(shards=("/elsewhere",))},
+    ],
+)
+def test_neither_paths_nor_weights_change_a_corpus(changes: dict[str, Any]) -> None:
+    assert of(replace(CORPUS, **changes)) == of(CORPUS)
 
 
-def test_a_tokenizer_does_not_care_how_much_text_measures_the_model() -> None:
-    other = replace(DATA, validation=ValidationConfig(tokens=1))
-    assert of(TOKENIZER, data=other) == of(TOKENIZER)
-    assert of(data=other) != of()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sources": {"wiki": WEB}},
+        {"sources": {"web": replace(WEB, cap=9)}},
+        {"sources": {"web": replace(WEB, id="url")}},
+        {"filter": FilterConfig(words=WordsConfig(file="words.txt", most=1))},
+        {"filter": FilterConfig()},
+        {"decontaminate": None},
+        {"dedup": DedupConfig(exact=False)},
+        {"shard_bytes": 1000},
+        {"bad_files": "fail"},
+    ],
+)
+def test_rules_sources_and_the_size_of_shards_change_a_corpus(changes: dict[str, Any]) -> None:
+    assert of(replace(CORPUS, **changes)) != of(CORPUS)
 
 
 def test_a_foreign_tokenizer_is_its_content() -> None:
@@ -83,11 +119,15 @@ def test_a_foreign_tokenizer_is_its_content() -> None:
     two = replace(TOKENIZER, file="/b/y.model")
     assert of(one) == of(two)
     assert of(one) != of(one, digest="e")
-    assert text_of(one, DATA, "d", "h") == {"file": "d"}
 
 
-def test_generated_text_depends_on_sampling_and_not_on_data() -> None:
-    assert of(GENERATE, digest="e") == of(GENERATE)
+def test_tokens_are_named_by_text_and_tokenizer_alone() -> None:
+    one = TokensStage(tokenizer="a", corpus="b")
+    assert meaningful(as_json(one)) == {"kind": "tokens"}
+    assert of(one, tokenizer="t", corpus="c") != of(one, tokenizer="t", corpus="d")
+
+
+def test_generated_text_depends_on_sampling() -> None:
     assert of(replace(GENERATE, sampling=SamplingConfig(seed=3))) != of(GENERATE)
 
 

@@ -12,16 +12,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jobs import auto
-from jobs.facts import Facts, Text, gather, refresh
+from jobs.facts import Facts, SourceFacts, Text, gather, refresh
+from jobs.figures import size_of
 from jobs.load import load
 from jobs.plan import Plan, resolve
-from jobs.show import show, size_of
+from jobs.show import show
 from jobs.spec import PretrainStage, Spec
 from llm.config import ModelConfig, OptimConfig
 from llm.errors import ArtifactError, DataError, SpecError
 
 JOBS = Path(__file__).parents[2] / "jobs"
-FACTS = Facts(cores=4, text=Text(1_000_000, "digest"))
+FACTS = Facts(
+    cores=4,
+    text=Text(1_000_000, "digest"),
+    corpora={"corpus": SourceFacts({"python": Text(1_000_000, "digest")})},
+)
 
 SPEC = """\
 name: small
@@ -277,7 +282,7 @@ def test_time_goes_by_an_earlier_run_or_else_by_a_stated_guess(spec: LoadSpec) -
 
 def printed(spec: Spec, facts: Facts = FACTS) -> str:
     out = io.StringIO()
-    show(resolve(spec, facts), Console(file=out, width=80), facts.text.bytes)
+    show(resolve(spec, facts), Console(file=out, width=80))
     return out.getvalue()
 
 
@@ -292,6 +297,14 @@ def test_the_plan_fits_80_columns_and_ends_with_the_next_command(spec: LoadSpec)
     assert "\x1b" not in text
 
 
+def test_attention_and_short_rows_are_told_where_they_are_unusual(spec: LoadSpec) -> None:
+    unusual = ("stages.pretrain.model.attend=document", "stages.pretrain.short_start=30")
+    joined = " ".join(printed(spec(*unusual)).split())
+    assert "context 512, documents apart" in joined
+    assert "; 30 with shorter rows first" in joined
+    assert "apart" not in printed(spec()) and "shorter" not in printed(spec())
+
+
 def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
     plan = planned(spec())
     for name in ("tokenizer", "pretrain", "generate"):
@@ -301,11 +314,13 @@ def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["quickstart", "humpty", "shakespeare", "chinese"])
+@pytest.mark.parametrize("name", ["quickstart", "humpty", "shakespeare", "chinese", "corpus"])
 def test_every_shipped_file_can_be_planned(name: str) -> None:
     spec = load(str(JOBS / f"{name}.yaml"))
-    plan = resolve(spec, FACTS)
-    assert [stage.kind for stage in plan.stages] == ["tokenizer", "pretrain", "generate"]
+    kinds = ["tokenizer", "pretrain", "generate"]
+    if name == "corpus":
+        kinds = ["corpus", "tokenizer", "tokens", "pretrain", "generate"]
+    assert [stage.kind for stage in resolve(spec, FACTS).stages] == kinds
     assert f"Next: python -m jobs run {JOBS / name}.yaml" in printed(spec)
 
 

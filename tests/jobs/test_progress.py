@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from jobs.progress import Watch, shortened
+from jobs.progress import Watch, shortened, telling
 
 START = {
     "event": "start",
@@ -71,6 +71,17 @@ def test_a_sample_is_one_line_however_it_is_written() -> None:
 def test_a_shortened_text_fits_its_cells(text: str) -> None:
     assert shortened(text, 40) == text
     assert cell_len(shortened(text, 12)) <= 12
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_how_far_a_stage_is_stands_in_a_line_as_it_is(terminal: bool) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=terminal, color_system=None)
+    with telling(console, "listing the files") as say:
+        say("read 3/40 portions of a[b]")
+    text = out.getvalue()
+    assert "read 3/40 portions of a[b]" in text
+    assert terminal or text == "read 3/40 portions of a[b]\n"
 
 
 def test_an_event_nobody_shows_is_no_error() -> None:

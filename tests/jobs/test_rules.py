@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jobs import rules
+from jobs.corpus_rules import LANGUAGES
 from jobs.load import load
 from llm.errors import SpecError
 from llm.tokenizer import RESERVED
@@ -110,12 +111,157 @@ def test_reserved_tokens_are_as_many_as_the_tokenizer_reserves() -> None:
             ],
             "optim.decay: 0.6 is not allowed; with this warmup must be at most 0.5",
         ),
+        (
+            [f"{PRETRAIN}.epochs=2", f"{PRETRAIN}.steps=10"],
+            "stages.pretrain.steps: has no place beside epochs; leave one of them out",
+        ),
+        (
+            [f"{PRETRAIN}.epochs=2", f"{PRETRAIN}.tokens=10"],
+            "stages.pretrain.tokens: has no place beside epochs",
+        ),
+        (
+            [f"{PRETRAIN}.epochs=2", f"{PRETRAIN}.cache=false"],
+            "stages.pretrain.cache: false is not allowed: epochs are counted there",
+        ),
+        (
+            [f"{PRETRAIN}.short_start=5", f"{PRETRAIN}.model.context=12"],
+            "short_start: 5 is not allowed; context 12 must divide by 8",
+        ),
+        (
+            [f"{PRETRAIN}.short_start=10", f"{PRETRAIN}.steps=10"],
+            "short_start: 10 is not allowed; must be less than steps 10",
+        ),
+        (["data.encoding=utf8x"], "data.encoding: 'utf8x' is no encoding of text"),
+        (["data=null"], "stages.tokenizer.corpus: missing: the text; add `corpus: NAME of a"),
     ],
 )
 def test_a_broken_rule_is_reported(file: str, overrides: list[str], complaint: str) -> None:
     with pytest.raises(SpecError) as error:
         load(file, overrides)
     assert complaint in str(error.value)
+
+
+CORPUS = """\
+name: clean
+stages:
+  corpus:
+    kind: corpus
+    sources:
+      web: {shards: web, weight: 0.3}
+      wiki: {shards: wiki, weight: 0.7}
+  tokenizer: {kind: tokenizer, corpus: corpus}
+  pretrain: {kind: pretrain, tokenizer: tokenizer, corpus: corpus}
+"""
+
+WEB = "stages.corpus.sources.web"
+FILTER = "stages.corpus.filter"
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path) -> str:
+    (tmp_path / "x.yaml").write_text(CORPUS)
+    return str(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (
+            ["stages.tokenizer.corpus=null"],
+            "stages.tokenizer.corpus: missing: the text; add `corpus: corpus` here, "
+            "or `data:` at the top level",
+        ),
+        (
+            ["stages.pretrain.corpus=corpse"],
+            "'corpse' is not a stage of this file; did you mean 'corpus'? "
+            "must be a corpus stage: corpus",
+        ),
+        (
+            ["stages.pretrain.corpus=tokenizer"],
+            "'tokenizer' is a tokenizer stage; must be a corpus stage: corpus",
+        ),
+        (
+            ["stages.tokenizer.file=a.model"],
+            "stages.tokenizer.corpus: has no effect together with file",
+        ),
+        (
+            ["stages.data={kind: corpus, sources: {a: {shards: a}}}"],
+            "stages.data: 'data' is the text of the file; call the corpus otherwise",
+        ),
+        (
+            [f"{WEB}.weight=null"],
+            "stages.corpus.sources.web.weight: missing: either all sources have a weight or none "
+            "has; without one: web",
+        ),
+        (["stages.corpus.sources.a/b={shards: a, weight: 1}"], "a source's name is made of"),
+        ([f"{WEB}.shards=[a, pydoc://]"], f"{WEB}.shards: pydoc:// stands alone"),
+        (
+            [f"{WEB}.shards=pydoc://", f"{WEB}.format=jsonl"],
+            f"{WEB}.format: 'jsonl' is not allowed: pydoc:// is parquet; leave format out",
+        ),
+        (
+            [f"{WEB}.encoding=gbk18030"],
+            f"{WEB}.encoding: 'gbk18030' is no encoding of text; did you mean gb18030",
+        ),
+        (
+            [f"{WEB}.id=url", f"{WEB}.format=warc"],
+            f"{WEB}.id: 'url' has no effect: warc has no columns; leave it out",
+        ),
+        (
+            [f"{FILTER}.language={{keep: [en, english]}}"],
+            f"{FILTER}.language.keep.1: 'english' is not a language that is recognised; "
+            "did you mean 'en'? allowed: ace, af, am",
+        ),
+        (
+            [f"{FILTER}.language.keep=zh-CN"],
+            f"{FILTER}.language.keep.0: 'zh-CN' is not a language that is recognised; "
+            "did you mean 'zh'?",
+        ),
+        (
+            [f"{FILTER}.characters={{least: 9, most: 8}}"],
+            f"{FILTER}.characters.least: 9 is not allowed; must be at most `most`, which is 8",
+        ),
+        (
+            [f"{FILTER}.gopher.least_word_length=11"],
+            "11.0 is not allowed; must be at most `most_word_length`, which is 10.0",
+        ),
+        (
+            ["stages.corpus.dedup.near={permutations: 128, bands: 15}"],
+            "stages.corpus.dedup.near.bands: 15 is not allowed; must divide the 128 permutations",
+        ),
+        (
+            [f"{PRETRAIN}.epochs=2"],
+            "stages.pretrain.epochs: 2 is not allowed: the sources of 'corpus' have weights, "
+            "so they end at different times; say tokens or steps",
+        ),
+    ],
+)
+def test_a_broken_rule_of_a_corpus_is_reported(
+    corpus_file: str, overrides: list[str], complaint: str
+) -> None:
+    with pytest.raises(SpecError) as error:
+        load(corpus_file, overrides)
+    assert complaint in str(error.value)
+
+
+def test_a_corpus_takes_the_place_of_data(corpus_file: str) -> None:
+    assert load(corpus_file).data is None
+
+
+def test_what_is_wrong_with_data_is_not_said_twice(file: str) -> None:
+    with pytest.raises(SpecError) as error:
+        load(file, ["data.shards=3"])
+    assert str(error.value) == (
+        "command line: data.shards=3: data.shards: 3 is not allowed; "
+        "must be text or a list of text, at least 1"
+    )
+
+
+def test_languages_are_those_that_py3langid_recognises() -> None:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    labels = LanguageIdentifier.from_model_file(MODEL_FILE).labels
+    assert sorted(LANGUAGES.split()) == sorted(labels)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +276,9 @@ def test_a_broken_rule_is_reported(file: str, overrides: list[str], complaint: s
         [f"{PRETRAIN}.batch=12", f"{PRETRAIN}.micro_batch=2"],  # 6 micro batches, 4 workers
         [f"{PRETRAIN}.batch=16", f"{PRETRAIN}.steps=10", f"{PRETRAIN}.tokens=81920"],
         [f"{PRETRAIN}.steps=10", f"{PRETRAIN}.optim.warmup=9"],
+        [f"{PRETRAIN}.steps=10", f"{PRETRAIN}.short_start=9"],
+        [f"{PRETRAIN}.epochs=2", f"{PRETRAIN}.cache=true"],
+        ["data.encoding=detect"],
         ["name=gpt-0.1_b"],
     ],
 )

@@ -56,6 +56,11 @@ def complaints(file: str, *overrides: str) -> list[str]:
     return [re.sub(r"^/.*/", "", line) for line in str(error.value).split("\n")]
 
 
+def shards_of(spec: Spec) -> tuple[str, ...]:
+    assert spec.data
+    return spec.data.shards
+
+
 def test_a_small_spec_has_typed_stages_and_defaults(write: Write) -> None:
     spec = load(write(SMALL))
     assert isinstance(spec, Spec)
@@ -77,18 +82,19 @@ def test_paths_start_from_where_they_are_written(
     here.mkdir()
     monkeypatch.chdir(here)
     file = write(SMALL)
-    assert load(file).data.shards == (str(tmp_path / "text.txt"),)
+    assert shards_of(load(file)) == (str(tmp_path / "text.txt"),)
     assert load(file).storage == str(here / "runs")
     spec = load(file, ["data.shards=[a, s3://b/c, pydoc]", "stages.tokenizer.file=t.model"])
-    assert spec.data.shards == (str(here / "a"), "s3://b/c", str(here / "pydoc"))
+    assert shards_of(spec) == (str(here / "a"), "s3://b/c", str(here / "pydoc"))
     tokenizer = spec.stages["tokenizer"]
     assert isinstance(tokenizer, TokenizerStage)
     assert tokenizer.file == str(here / "t.model")
 
 
 def test_validation_shards_take_the_place_of_the_default_share(write: Write) -> None:
-    assert load(write(SMALL)).data.validation.fraction == 0.05
-    assert load(write(SMALL), ["data.validation.shards=v"]).data.validation.fraction == 0
+    usual, own = load(write(SMALL)).data, load(write(SMALL), ["data.validation.shards=v"]).data
+    assert usual and own
+    assert (usual.validation.fraction, own.validation.fraction) == (0.05, 0)
 
 
 def test_all_problems_come_at_once_in_the_order_of_lines(write: Write) -> None:
@@ -115,17 +121,17 @@ stages:
         "x.yaml:2: sed: unknown key; did you mean 'seed'? "
         "allowed: name, seed, storage, cluster, data, stages",
         "x.yaml:5: data.batch: unknown key; it belongs under stages.pretrain; "
-        "allowed: shards, format, text, documents, validation",
+        "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
         "x.yaml:8: stages.tokenizer.kind: 'tokeniser' is not allowed; did you mean 'tokenizer'? "
-        "allowed: tokenizer, pretrain, generate",
+        "allowed: corpus, tokenizer, pretrain, generate",
         "x.yaml:8: stages.tokenizer.model: 'unigrm' is not allowed; did you mean 'unigram'? "
         "must be one of unigram, bpe, char, word",
         "x.yaml:11: stages.pretrain.tokenizer: 'tokenise' is not a stage of this file; "
         "did you mean 'tokenizer'? must be a tokenizer stage: tokenizer",
         "x.yaml:12: stages.pretrain.depth: unknown key; it belongs under stages.pretrain.model; "
-        "allowed: kind, tokenizer, model, prompt, tokens, steps, batch, micro_batch, precision, "
-        "validate_every, log_every, optim, checkpoint",
+        "allowed: kind, tokenizer, corpus, cache, model, prompt, tokens, steps, epochs, batch, "
+        "micro_batch, short_start, precision, validate_every, log_every, optim, checkpoint",
         "x.yaml:13: stages.pretrain.steps: 2.5 is not allowed; "
         "must be a whole number greater than 0, or auto",
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "
@@ -159,7 +165,7 @@ stages:
             "{kind: tokenizer}",
             "{vocab_size: 300}",
             "x.yaml:5: stages.tokenizer.kind: missing: what the stage does; "
-            "allowed: tokenizer, pretrain, generate",
+            "allowed: corpus, tokenizer, pretrain, generate",
         ),
         (
             "{kind: tokenizer}",
@@ -252,8 +258,8 @@ def typos(file: Path) -> Iterator[Typo]:
 
 
 def is_named_by_nobody(typo: Typo) -> bool:
-    """The last stage may be called anything."""
-    return typo.key == "generate"
+    """The last stage and a source may be called anything."""
+    return typo.key in ("generate", "python")
 
 
 def test_a_typo_in_any_key_of_a_shipped_file_is_put_right(write: Write) -> None:
@@ -265,7 +271,8 @@ def test_a_typo_in_any_key_of_a_shipped_file_is_put_right(write: Write) -> None:
         with pytest.raises(SpecError) as error:
             load(write(typo.text))
         message = str(error.value)
-        if typo.key in ("tokenizer", "pretrain") and f"'{typo.key}' is not a stage" in message:
+        stages = ("corpus", "tokenizer", "pretrain")
+        if typo.key in stages and f"'{typo.key}' is not a stage" in message:
             right += f"did you mean '{typo.broken}'" in message  # the name of a stage
         else:
             right += f"x.yaml:{typo.line}: " in message and f"did you mean '{typo.key}'" in message
@@ -314,5 +321,5 @@ def test_every_key_of_the_schema_has_its_help() -> None:
 def test_inherited_fields_keep_their_help() -> None:
     assert help_of(PretrainStage)["steps"] == "Optimizer updates; auto: what `tokens` makes."
     assert list(fields_of(GenerateStage)) == ["kind", "from", "prompts", "sampling"]
-    assert fields_of(SpecFile)["data"].required
+    assert fields_of(SpecFile)["stages"].required
     assert not fields_of(SpecFile)["seed"].required

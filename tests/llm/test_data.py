@@ -99,6 +99,16 @@ def test_rows_of_a_position_are_mixed(tmp_path: Path) -> None:
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.2
 
 
+def test_passes_count_positions_and_rows_of_the_last(tmp_path: Path) -> None:
+    sequences = make_sequences(tmp_path, [f"line {i:03d}" for i in range(60)])
+    assert isinstance(sequences.order, Epochs)
+    count = sequences.order.count  # three units a position
+    rows = len(sequences.rows(Cursor(1)))
+    assert sequences.passes(Cursor(1, rows)) == {"text": pytest.approx(6 / count)}
+    assert sequences.passes(Cursor(1, 0)) == {"text": pytest.approx(3 / count)}
+    assert replace(sequences, end=1, padding=9).passes(Cursor(1, 9)) == sequences.passes(Cursor(1))
+
+
 def test_a_run_of_whole_epochs_ends_with_rows_that_predict_nothing(tmp_path: Path) -> None:
     lines = [f"number {i}" for i in range(40)]
     endless = make_sequences(tmp_path, lines)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.config import DataConfig
-from llm.documents import PIECE_BYTES, incomplete, is_held_out, is_sampled, read_unit
+from llm.documents import is_held_out, is_sampled, read_unit
 from llm.errors import DataError
+from llm.lines import PIECE_BYTES, incomplete
 from llm.shards import Shard, Unit, list_units
 
 BOM = b"\xef\xbb\xbf"
@@ -130,10 +131,7 @@ def test_unit_inside_a_long_line_reads_no_further_than_its_end(
         def __init__(self, name: str) -> None:
             self.file = open(name, "rb")  # noqa: SIM115
 
-        def __enter__(self) -> "Watched":
-            return self
-
-        def __exit__(self, *_: Any) -> None:
+        def close(self) -> None:
             self.file.close()
 
         def seek(self, at: int) -> int:
@@ -144,7 +142,7 @@ def test_unit_inside_a_long_line_reads_no_further_than_its_end(
             read_bytes.append(len(line))
             return line
 
-    monkeypatch.setattr("llm.documents.open_file", Watched)
+    monkeypatch.setattr("llm.compression.open_file", Watched)
     for kind in ("line", "paragraph", "file"):
         unit = Unit(str(path), "txt", 1_000_000, 1_100_000, 100_000)
         assert list(read_unit(unit, config(documents=kind))) == []
@@ -185,7 +183,7 @@ def test_incomplete_counts_the_bytes_of_a_cut_character(text: str) -> None:
     data = text.encode()
     for cut in range(len(data) + 1):
         whole = data[:cut].decode(errors="ignore").encode()
-        assert incomplete(data[:cut]) == cut - len(whole)
+        assert incomplete(data[:cut], "utf-8") == cut - len(whole)
 
 
 # -- formats ---------------------------------------------------------------------------------------
@@ -267,7 +265,7 @@ def test_truncated_gzip_is_an_error_not_a_short_text(tmp_path: Path) -> None:
 
 def test_missing_column_lists_the_columns_there_are(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["a"], "n": [1]}), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match=r"column 'text'; its columns are body, n; set data.text"):
+    with pytest.raises(DataError, match=r"column 'text'; its columns are body, n; set text:"):
         read(tmp_path / "x.parquet")
     with pytest.raises(DataError, match="column 'n' holds int64; expected string"):
         read(tmp_path / "x.parquet", text="n")

@@ -1,8 +1,6 @@
 """Files at URIs: memory:// and http:// by fsspec, and the road that s3, gs and hdfs take."""
 
-import http.server
 import io
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,28 +89,3 @@ def test_bucket_glob_and_root_match(bucket: Path) -> None:
     (bucket / "b/x/2.txt").write_text("two\n")
     assert texts("s3://b/x/[1]*") == ["one"]
     assert texts("s3://b") == ["one", "two"]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A file server that does not log."""
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-def test_file_is_read_over_http(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("over http\n")
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), lambda *args: Quiet(*args, directory=str(tmp_path))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        uri = f"http://127.0.0.1:{server.server_port}/a.txt"
-        assert texts(f"{uri}?download=1", unit_bytes=100) == ["over http"]
-        with pytest.raises(DataError, match="range requests"):  # this server knows none
-            texts(uri, unit_bytes=8)
-        with pytest.raises(DataError, match="cannot be listed"):
-            list_shards((uri.replace("a.txt", "none.txt"),), "auto")
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -4,15 +4,18 @@ import gzip
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from llm import shards as module
 from llm.errors import DataError
-from llm.shards import Shard, Unit, digest, list_shards, list_units
+from llm.shards import Shard, Unit, digest, list_shards, list_units, too_large_to_stream
 
 
 @pytest.fixture
@@ -89,7 +92,11 @@ def test_file_uri_is_a_local_path(folder: Path) -> None:
     [
         ("nowhere", "auto", "no such file or folder"),
         ("*.csv", "auto", "nothing is there"),
-        ("README.md", "auto", "does not tell its format; known are .parquet, .jsonl, .jsonl.gz"),
+        (
+            "README.md",
+            "auto",
+            "does not tell its format; known are .parquet .jsonl .txt .csv .warc .wet, also .gz",
+        ),
         ("empty.txt", "auto", "the 1 files there are empty"),
         ("", "parquet", "(.parquet); the files there end in .jsonl, .md, .txt"),
         ("foo://bar", "auto", "Protocol not known: foo"),
@@ -131,17 +138,65 @@ def test_gzip_file_is_one_unit_with_the_size_of_its_text(tmp_path: Path) -> None
     assert list_units([shard], 1000) == [Unit(str(path), "txt", 0, size, 40_000)]
 
 
+def test_zstd_file_has_the_size_its_header_declares(tmp_path: Path) -> None:
+    content = b"abc\n" * 10_000
+    (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(content))
+    streamed = zstandard.ZstdCompressor(write_content_size=False).compress(content)
+    (tmp_path / "b.txt.zst").write_bytes(streamed)
+    (tmp_path / "c.txt.zst").write_bytes(b"none")
+    units = list_units(list_shards((str(tmp_path),), "auto"))
+    assert [unit.bytes for unit in units] == [40_000, len(streamed), 4]
+
+
+def test_every_format_is_known_by_its_name_packed_or_not(tmp_path: Path) -> None:
+    expected = {
+        "a.parquet": "parquet",
+        "b.jsonl": "jsonl",
+        "c.JSONL.GZ": "jsonl",
+        "d.ndjson.zst": "jsonl",
+        "e.txt.zst": "txt",
+        "f.csv": "csv",
+        "g.csv.gz": "csv",
+        "h.warc.gz": "warc",
+        "i.arc": "warc",
+        "j.warc.wet.gz": "wet",
+    }
+    for name in [*expected, "k.parquet.gz", "l.tar.gz", "m.json"]:
+        (tmp_path / name).write_bytes(b"x")
+    shards = list_shards((str(tmp_path),), "auto")
+    assert {shard.path.rpartition("/")[2]: shard.format for shard in shards} == expected
+
+
+@pytest.mark.parametrize("format", ["csv", "warc", "wet"])
+def test_file_that_is_read_from_its_start_is_one_unit(format: Literal["csv"]) -> None:
+    assert list_units([Shard("/x", format, 2500)], 1000) == [Unit("/x", format, 0, 2500, 2500)]
+
+
+def test_file_whose_server_gives_no_parts_is_one_unit() -> None:
+    shard = Shard("/x.txt", "txt", 2500, parts=False)
+    assert list_units([shard], 1000) == [Unit("/x.txt", "txt", 0, 2500, 2500)]
+
+
+def test_units_above_256_mib_are_too_large_to_stream() -> None:
+    assert not too_large_to_stream(Unit("/x.txt.gz", "txt", 0, 100, 256 << 20))
+    assert too_large_to_stream(Unit("/x.txt.gz", "txt", 0, 100, (256 << 20) + 1))
+
+
 def test_row_groups_are_gathered_up_to_the_unit_size(tmp_path: Path) -> None:
     write_parquet(tmp_path / "x.parquet", rows=50, group=10)  # five groups of 10 kB
     units = list_units(list_shards((str(tmp_path),), "auto"), unit_bytes=25_000)
-    assert [(u.start, u.stop) for u in units] == [(0, 2), (2, 4), (4, 5)]
+    assert [(u.start, u.stop) for u in units] == [(0, 20), (20, 40), (40, 50)]
     assert all(10_000 < u.bytes < 25_000 for u in units)
 
 
-def test_row_group_larger_than_a_unit_is_a_unit(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "x.parquet", rows=20, group=10)
-    units = list_units(list_shards((str(tmp_path),), "auto"), unit_bytes=1)
-    assert [(u.start, u.stop) for u in units] == [(0, 1), (1, 2)]
+def test_large_row_group_is_cut_evenly_by_rows(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "x.parquet", rows=20, group=10)  # two groups of 10 kB
+    shards = list_shards((str(tmp_path),), "auto")
+    assert [(u.start, u.stop) for u in list_units(shards, 5_000)] == [(0, 10), (10, 20)]
+    cut = list_units(shards, 2_000)  # 12,200 bytes with statistics: seven parts
+    ends = [0, 1, 2, 4, 5, 7, 8, 10, 11, 12, 14, 15, 17, 18, 20]  # 10 i // 7
+    assert [(u.start, u.stop) for u in cut] == list(pairwise(ends))
+    assert len(list_units(shards, 1)) == 20
 
 
 def test_broken_parquet_names_the_file(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""What a stage takes from outside the spec: which text, how it is read, and how much of it.
+
+`known_to` is the part of a stage's identity that comes from files. It holds digests in place of
+paths, so the same text in another folder is the same text.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.facts import Facts
+from jobs.spec import (
+    AnyStage,
+    CorpusStage,
+    PretrainStage,
+    Spec,
+    TokenizerStage,
+    reads_data,
+)
+from llm.config import DataConfig, ValidationConfig
+
+
+def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, Any]:
+    """Digests of the text a stage reads, how it is read, and what measures a model."""
+    if isinstance(stage, CorpusStage):
+        return sources_of(name, stage, facts)
+    if isinstance(stage, TokenizerStage) and stage.file is not None:
+        return {"file": facts.files[stage.file]}
+    known: dict[str, Any] = {}
+    if reads_data(stage):
+        assert spec.data and facts.text
+        known = text_of(spec.data, facts.text.digest)
+    if isinstance(stage, PretrainStage):
+        known |= measure_of(stage, spec, facts)
+        known |= {"weights": weights_of(stage, spec)} if stage.corpus else {}
+    return known
+
+
+def text_of(data: DataConfig, digest: str) -> dict[str, Any]:
+    """The text of `data`, without what is held out of it."""
+    return {
+        "digest": digest,
+        "format": data.format,
+        "text": data.text,
+        "documents": data.documents,
+        "encoding": data.encoding,
+        "fraction": data.validation.fraction,
+    }
+
+
+def measure_of(stage: PretrainStage, spec: Spec, facts: Facts) -> dict[str, Any]:
+    """Held-out shards, if there are such, and how much text measures the model."""
+    held_out = facts.held_out if reads_data(stage) else None
+    return {
+        "held_out": held_out.digest if held_out else "",
+        "validation_tokens": validation_tokens(spec),
+    }
+
+
+def validation_tokens(spec: Spec) -> int:
+    """Tokens of held-out text that a validation reads, also where the text is a corpus'."""
+    return (spec.data.validation if spec.data else ValidationConfig()).tokens
+
+
+def sources_of(name: str, stage: CorpusStage, facts: Facts) -> dict[str, Any]:
+    """What a corpus is made of. Of two copies the earlier source's is kept: their order counts."""
+    found = facts.corpora[name]
+    known: dict[str, Any] = {
+        "sources": {source: text.digest for source, text in found.sources.items()},
+        "order": list(found.sources),
+    }
+    if found.evaluation is not None:
+        known["evaluation"] = found.evaluation.digest
+    if stage.filter.words is not None:
+        known["words"] = facts.files[stage.filter.words.file]
+    return known
+
+
+def weights_of(stage: PretrainStage, spec: Spec) -> dict[str, float]:
+    """How the sources of a training's corpus are mixed; empty: all text alike."""
+    corpus = spec.stages[stage.corpus] if stage.corpus else None
+    return corpus.weights if isinstance(corpus, CorpusStage) else {}
+
+
+def bytes_of_sources(name: str, facts: Facts) -> dict[str, int]:
+    """Size of each source of a corpus stage; nothing for other stages."""
+    found = facts.corpora.get(name)
+    return {source: text.bytes for source, text in found.sources.items()} if found else {}
+
+
+def bytes_read(name: str, stage: AnyStage, parents: Mapping[str, Any], facts: Facts) -> int:
+    """Size of a stage's text; of a corpus that is not made yet, that of its files.
+
+    `parents` are the plans of the stages it builds on.
+    """
+    if isinstance(stage, CorpusStage):
+        return sum(bytes_of_sources(name, facts).values())
+    if reads_data(stage):
+        assert facts.text
+        return facts.text.bytes
+    corpus = parents.get("corpus")
+    return corpus.metrics.get("train_bytes", corpus.text_bytes) if corpus else 0

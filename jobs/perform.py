@@ -1,0 +1,240 @@
+"""The work of each kind of stage: one function that fills a folder and returns its figures.
+
+A function takes a `Work`, writes into `work.folder`, and can go on in a folder that an earlier
+attempt left. What identifies the artifact is written by `jobs.run`, after it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jobs.facts import MANIFEST
+from jobs.graph import tokens_of
+from jobs.inputs import validation_tokens, weights_of
+from jobs.plan import Plan, StagePlan
+from jobs.progress import Watch, telling
+from jobs.spec import (
+    PYDOC,
+    CorpusStage,
+    GenerateStage,
+    PretrainStage,
+    TokenizerStage,
+)
+from jobs.write import write_text
+from llm.config import DataConfig, ValidationConfig
+from llm.errors import ArtifactError, DataError
+from llm.files import write_atomic, write_json
+from llm.metrics import quantity
+
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage to be done, and what it may use."""
+
+    plan: Plan
+    stage: StagePlan
+    console: Console
+
+    @property
+    def folder(self) -> Path:
+        """The artifact's folder."""
+        assert self.stage.folder is not None
+        return self.stage.folder
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer that the stage builds on."""
+        return self.parent("tokenizer") / "tokenizer.model"
+
+    def parent(self, key: str) -> Path:
+        """The artifact folder of the stage that `key` names."""
+        fingerprint = self.stage.parents[key]
+        folders = (one.folder for one in self.plan.stages if one.fingerprint == fingerprint)
+        return next(folder for folder in folders if folder is not None)
+
+    def say(self, text: str) -> None:
+        """Print a line as it is."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+def text_of(work: Work) -> DataConfig:
+    """The text that a stage reads: a corpus' shards, or that of `data`."""
+    if "corpus" in work.stage.parents:
+        return text_of_corpus(work.parent("corpus"), validation_tokens(work.plan.spec))
+    data = work.plan.spec.data
+    assert data is not None
+    return replace(data, shards=with_pydoc_written(data.shards, work))
+
+
+def text_of_corpus(folder: Path, validation_tokens: int) -> DataConfig:
+    """The shards of a finished corpus; what it holds out measures the model."""
+    sources = read_corpus(folder)["sources"].values()
+    held_out = any(source["validation"]["documents"] for source in sources)
+    return DataConfig(
+        shards=(str(folder / "train"),),
+        format="parquet",
+        validation=ValidationConfig(
+            fraction=0.0,
+            shards=(str(folder / "validation"),) if held_out else (),
+            tokens=validation_tokens,
+        ),
+    )
+
+
+def read_corpus(folder: Path) -> dict[str, Any]:
+    """corpus.json: how much there is of each source, and which shards hold it."""
+    path = folder / "corpus.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        remedy = "remove its folder to make the corpus again"
+        raise ArtifactError(f"{path}: cannot be read ({error}); {remedy}") from error
+
+
+def with_pydoc_written(shards: tuple[str, ...], work: Work) -> tuple[str, ...]:
+    """pydoc:// replaced by shards; they are written when they are first needed."""
+    if shards != (PYDOC,):
+        return shards
+    from llm.pydoc_source import pydoc_digest, write_pydoc
+
+    folder = Path(work.plan.spec.storage) / f"pydoc-{pydoc_digest()[:12]}"
+    if not (folder / MANIFEST).exists():
+        with work.console.status("reading Python's documentation"):
+            paths = write_pydoc(folder)
+            write_json(folder / MANIFEST, {"files": [path.name for path in paths]})
+    return (str(folder / "*.parquet"),)
+
+
+# -- one function per kind of stage ----------------------------------------------------------------
+
+
+def make_corpus(work: Work) -> Metrics:
+    """Clean, filter, deduplicate and mix documents."""
+    from cluster.corpus import make_corpus as make_corpus_on_cluster
+
+    stage = work.stage.stage
+    assert isinstance(stage, CorpusStage)
+    sources = {
+        name: replace(source, shards=with_pydoc_written(source.shards, work))
+        for name, source in stage.sources.items()
+    }
+    config = replace(stage.config, sources=sources)
+    with telling(work.console, "listing the files") as say:
+        metrics = make_corpus_on_cluster(config, work.folder, work.stage.seed, say)
+    made = read_corpus(work.folder)["sources"]
+    train = {name: source["train"] for name, source in made.items()}
+    work.say(kept(metrics))
+    work.say(f"with examples: {work.folder / 'report.html'}")
+    return {
+        **metrics,
+        "train_documents": sum(source["documents"] for source in train.values()),
+        "train_bytes": sum(source["bytes"] for source in train.values()),
+    }
+
+
+def kept(metrics: Metrics) -> str:
+    """`kept 90 of 100 documents; dropped 7 by exact duplicate, 3 by language`"""
+    reasons = ", ".join(f"{count:,} by {reason}" for reason, count in metrics["dropped"].items())
+    dropped = f"; dropped {reasons}" if reasons else ""
+    return f"kept {metrics['kept']:,} of {metrics['documents']:,} documents{dropped}"
+
+
+def make_tokenizer(work: Work) -> Metrics:
+    """Train a tokenizer on a sample, or take one over."""
+    stage = work.stage.stage
+    assert isinstance(stage, TokenizerStage)
+    path = work.folder / "tokenizer.model"
+    if stage.file is not None:
+        from llm.tokenizer import Tokenizer
+
+        write_atomic(path, Path(stage.file).read_bytes())
+        return {"vocab_size": Tokenizer(path).vocab_size}
+    from cluster.tokenizer import train_tokenizer
+
+    with work.console.status("drawing a sample and training on it"):
+        report = train_tokenizer(text_of(work), stage, work.stage.seed, path)
+    work.say(
+        f"{report.vocab_size} tokens, {report.bytes_per_token:.2f} bytes each on average, "
+        f"{report.coverage:.2%} of characters covered ({report.measured_on} text)"
+    )
+    return dict(vars(report))
+
+
+def make_tokens(work: Work) -> Metrics:
+    """Tokenise a text once, for all trainings on it."""
+    from cluster.tokens import make_tokens as make_tokens_on_cluster
+
+    with telling(work.console, "tokenising the text") as say:
+        metrics = make_tokens_on_cluster(text_of(work), work.tokenizer, work.folder, say)
+    work.say(f"{quantity(metrics['tokens'])} tokens in {metrics['documents']:,} documents")
+    return metrics
+
+
+def pretrain(work: Work) -> Metrics:
+    """Train a model on the cluster."""
+    from cluster.train import pretrain as pretrain_on_cluster
+    from llm.task import PretrainTask
+
+    stage = work.stage.stage
+    assert isinstance(stage, PretrainStage)
+    tokens = tokens_of(stage)
+    task = PretrainTask(
+        folder=str(work.folder),
+        tokenizer=str(work.tokenizer),
+        data=text_of(work),
+        model=stage.model,
+        train=stage.train,
+        prompt=stage.prompt,
+        seed=work.stage.seed,
+        weights=weights_in(work, stage),
+        tokens=str(work.plan.by_name[tokens].folder) if tokens else "",
+    )
+    write_json(work.folder / "task.json", task.to_json())
+    with Watch(work.console) as watch:
+        return pretrain_on_cluster(task, work.plan.cluster, watch)
+
+
+def weights_in(work: Work, stage: PretrainStage) -> dict[str, float]:
+    """How sources are mixed; DataError if one of them turned out to hold nothing."""
+    weights = weights_of(stage, work.plan.spec)
+    made = read_corpus(work.parent("corpus"))["sources"] if weights else {}
+    for name, weight in weights.items():
+        if not made[name]["train"]["documents"]:
+            raise DataError(
+                f"stages.{stage.corpus}.sources.{name}: no document of it is left to train on, yet "
+                f"its weight is {weight:g}; {work.parent('corpus') / 'report.html'} says why; "
+                "loosen the rules, or leave the source out"
+            )
+    return weights
+
+
+def generate_samples(work: Work) -> Metrics:
+    """Continue the stage's prompts and keep the texts in samples.jsonl."""
+    stage = work.stage.stage
+    assert isinstance(stage, GenerateStage)
+    model = work.parent("from")
+    texts = [write_text(model, None, one, stage.sampling, work.console) for one in stage.prompts]
+    lines = [
+        json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False) + "\n"
+        for prompt, text in zip(stage.prompts, texts, strict=True)
+    ]
+    write_atomic(work.folder / "samples.jsonl", "".join(lines))
+    return {"samples": len(texts)}
+
+
+PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
+    "corpus": make_corpus,
+    "tokenizer": make_tokenizer,
+    "tokens": make_tokens,
+    "pretrain": pretrain,
+    "generate": generate_samples,
+}

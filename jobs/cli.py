@@ -107,6 +107,36 @@ def generate(
 
 
 @app.command()
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(help="A spec, or the folder of a pretrain artifact.", show_default=False),
+    ],
+    overrides: Overrides = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", "-s", help="Name of the pretrain stage.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", "-d", help="Tell which steps saw this document.")
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Show what was in this step.")] = None,
+) -> None:
+    """Prove which data a training was trained on, in which order, nothing left out or repeated."""
+    with told_plainly():
+        from rich.console import Console
+
+        from jobs import audit as audits
+
+        folder = audits.find_run(target, overrides or [], stage)
+        if document is not None:
+            audits.show_document(folder, document, Console())
+        elif step is not None:
+            audits.show_step(folder, step, Console())
+        else:
+            audits.show_proof(folder, Console())
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     from jobs.schema import text

@@ -3,14 +3,17 @@
 `audit` draws the whole stream once more, as `llm.data` defines it, and holds it against order.tsv:
 every step must have taken exactly the rows that follow those of the step before, with the very
 tokens (checksums), so nothing was left out and nothing repeated. It counts, meanwhile, how often
-every unit was gone through, and that all documents of a unit lie in the rows, each token once.
+every unit was gone through, that all documents of a unit lie in the rows, each token once, and that
+a whole pass has as many documents as the corpus' ledger.
 
 It costs the tokenisation of what was read, some 5 to 20 MB/s on one core; with kept tokens less.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,60 +21,59 @@ import numpy as np
 
 from llm.data import Cursor, Drawn, Sequences
 from llm.errors import ArtifactError
+from llm.order import Mixture
 from llm.packing import PAD
-from llm.step_log import BITS, Span, checksum, read_spans
+from llm.step_log import Span, checksum, read_spans
 from llm.task import PretrainTask, read_task, sequences_of, source_of
 from llm.units import Units, units_of
 
 Say = Callable[[str], None]
 
 
-@dataclass
+class Pass(NamedTuple):
+    """One time through a source, numbered from 0, and how much of it was read."""
+
+    source: str
+    epoch: int
+    units: int
+    documents: int
+    tokens: int
+    whole: bool
+    """Every unit of the source was read, each once."""
+
+
+@dataclass(frozen=True)
 class Audit:
-    """What was proved: so many steps took so many sequences, and each text was read so often."""
+    """What was proved. Passes count the positions that were read to their end."""
 
-    steps: int = 0
-    sequences: int = 0
-    tokens: int = 0
-    documents: int = 0
-    """Readings of documents in positions that were read to their end."""
-    units: int = 0
-    """Of the corpus."""
-    whole_epochs: int = 0
-    """Epochs in which every unit was read, each once."""
-    shares: dict[str, int] = field(default_factory=dict)
-    """Tokens by source, in positions that were read to their end."""
+    steps: int
+    sequences: int
+    tokens: int
+    passes: tuple[Pass, ...]
 
-
-class Row(NamedTuple):
-    """One sequence of the stream."""
-
-    cursor: Cursor
-    ids: np.ndarray
+    def tokens_of(self, source: str) -> int:
+        """Tokens of a source in all its passes."""
+        return sum(one.tokens for one in self.passes if one.source == source)
 
 
 def audit(folder: Path, say: Say) -> Audit:
     """Prove a pretrain artifact's step log; ArtifactError names the first step that is wrong."""
     task = read_audited(folder)
-    sequences, units = sequences_of(task), units_of(task.data)
-    result = Audit(units=len(units))
-    readings: Counter[tuple[int, int]] = Counter()
-    stream = Redrawn(sequences, task.model.context, result, readings, units)
-    for step, span in read_spans(folder):
-        if step != result.steps + 1:
-            raise ArtifactError(f"{folder}: after step {result.steps} the log goes on at {step}")
-        require_equal(folder, step, span, stream.next_batch(task.train.batch))
-        result.steps = step
+    stream = Redrawn(sequences_of(task), units_of(task.data))
+    steps = sequences = tokens = 0
+    for step, logged in read_spans(folder):
+        if step != steps + 1:
+            raise ArtifactError(f"{folder}: after step {steps} the log goes on at {step}")
+        drawn, rows = stream.next_batch(task.train.batch)
+        require_equal(folder, step, logged, drawn)
+        steps, sequences, tokens = step, sequences + rows, tokens + drawn.tokens
         if step % 1000 == 0:
             say(f"step {step}: proved")
-    if not result.steps:
+    if not steps:
         raise ArtifactError(f"{folder}: no step is logged yet; train first")
-    repeated = [key for key, times in readings.items() if times > 1]
-    if repeated:
-        raise ArtifactError(f"{folder}: units read twice in an epoch: {repeated[:3]}")
-    epochs = Counter(epoch for _, epoch in readings)
-    result.whole_epochs = sum(1 for times in epochs.values() if times == len(units))
-    return result
+    passes = tuple(stream.passes())
+    require_whole(passes, Path(task.data.shards[0]).parent / "corpus.json")
+    return Audit(steps, sequences, tokens, passes)
 
 
 def read_audited(folder: Path) -> PretrainTask:
@@ -82,60 +84,72 @@ def read_audited(folder: Path) -> PretrainTask:
     return read_task(path)
 
 
+@dataclass
+class Count:
+    """What was read in one pass over a source."""
+
+    units: set[int] = field(default_factory=set)
+    documents: int = 0
+    tokens: int = 0
+
+
 class Redrawn:
     """The stream once more, batch by batch, counting what it reads."""
 
-    def __init__(
-        self,
-        sequences: Sequences,
-        context: int,
-        result: Audit,
-        readings: Counter[tuple[int, int]],
-        units: Units,
-    ) -> None:
+    def __init__(self, sequences: Sequences, units: Units) -> None:
         self.sequences = sequences
-        self.context = context
-        self.result = result
-        self.readings = readings
-        self.units = units
+        by_file = [source_of(path) if mixed(sequences) else "text" for path in units.paths]
+        self.sources = [by_file[file] for file in units.file]
+        self.counts: dict[tuple[str, int], Count] = {}
         self.rows = self._rows()
 
-    def next_batch(self, size: int) -> Span:
-        """The span of the next `size` rows."""
-        rows = [row for _, row in zip(range(size), self.rows, strict=False)]
+    def next_batch(self, size: int) -> tuple[Span, int]:
+        """What the next step has to take: `size` rows, and how many there are."""
+        rows = list(islice(self.rows, size))
         if not rows:
             raise ArtifactError("the log has more steps than the text has batches")
-        ids = np.stack([row.ids for row in rows])
-        last = rows[-1].cursor
-        span = Span(
-            rows[0].cursor,
-            Cursor(last.position, last.row + 1),
-            int((ids[:, 1:] != PAD).sum()),
-            checksum(ids, 0) % (1 << BITS),
-        )
-        self.result.sequences += len(rows)
-        self.result.tokens += span.tokens
-        return span
+        ids = np.stack([ids for _, ids in rows])
+        last = rows[-1][0]
+        after = Cursor(last.position, last.row + 1)
+        tokens = int((ids[:, 1:] != PAD).sum())
+        return Span(rows[0][0], after, tokens, checksum(ids, 0)), len(rows)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[tuple[Cursor, np.ndarray]]:
         position, end = 0, self.sequences.end
         while end is None or position <= end:
             drawn = self.sequences.drawn(position)
             block = self.sequences.arranged(position, drawn)
             for row, ids in enumerate(block.ids):
-                yield Row(Cursor(position, row), ids)
+                yield Cursor(position, row), ids
             self._count(position, drawn, block.ids)
             position += 1
 
     def _count(self, position: int, drawn: list[Drawn], ids: np.ndarray) -> None:
-        """Note a position whose rows have all been taken, each token of it once."""
+        """Note a position whose rows have all been taken."""
         held, wanted = int((ids[:, 1:] != PAD).sum()), sum(len(one.ids) + 1 for one in drawn)
-        assert held == wanted, f"position {position}: {held} targets of {wanted}"
-        self.result.documents += len(drawn)
+        assert held == wanted, f"position {position} holds {held} targets of {wanted}"
+        behind = self.sequences.end is not None and position >= self.sequences.end
+        for unit, epoch in [] if behind else self.sequences.order.visits(position):
+            count = self.counts.setdefault((self.sources[unit], epoch), Count())
+            if unit in count.units:
+                raise ArtifactError(f"unit {unit} is read twice in pass {epoch}")
+            count.units.add(unit)
         for one in drawn:
-            name = source_of(self.units[one.visit.unit].path) or "text"
-            self.result.shares[name] = self.result.shares.get(name, 0) + len(one.ids) + 1
-        self.readings.update(self.sequences.order.visits(position) if drawn else [])
+            count = self.counts[self.sources[one.visit.unit], one.visit.epoch]
+            count.documents += 1
+            count.tokens += len(one.ids) + 1
+
+    def passes(self) -> Iterator[Pass]:
+        """All passes so far."""
+        sizes = Counter(self.sources)
+        for (source, epoch), one in sorted(self.counts.items()):
+            whole = len(one.units) == sizes[source]
+            yield Pass(source, epoch, len(one.units), one.documents, one.tokens, whole)
+
+
+def mixed(sequences: Sequences) -> bool:
+    """Whether sources have passes of their own."""
+    return isinstance(sequences.order, Mixture)
 
 
 def require_equal(folder: Path, step: int, logged: Span, drawn: Span) -> None:
@@ -146,3 +160,23 @@ def require_equal(folder: Path, step: int, logged: Span, drawn: Span) -> None:
             f"logged   {logged.line(step)}expected {drawn.line(step)}"
             "The text, the tokenizer or the log has changed since the run"
         )
+
+
+def require_whole(passes: tuple[Pass, ...], ledger: Path) -> None:
+    """That whole passes read as many documents as each other, and as the corpus' ledger has."""
+    known = documents_in(ledger) if ledger.exists() else {}
+    for one in passes:
+        if one.whole:
+            wanted = known.setdefault(one.source, one.documents)
+            if one.documents != wanted:
+                raise ArtifactError(
+                    f"pass {one.epoch} over {one.source} read {one.documents} documents, not the "
+                    f"{wanted} that {ledger} counts; the shards have changed"
+                )
+
+
+def documents_in(ledger: Path) -> dict[str, int]:
+    """Training documents by source, and of all sources together as `text`."""
+    sources = json.loads(ledger.read_text())["sources"]
+    counts = {name: int(source["train"]["documents"]) for name, source in sources.items()}
+    return {**counts, "text": sum(counts.values())}

@@ -41,9 +41,9 @@ class CleanConfig:
     unicode: Literal["none", "nfc", "nfkc"] = "nfc"
     """Unicode normalisation."""
     control: bool = True
-    """Remove control and zero-width characters but tabs; line ends become \\\\n."""
+    """Remove control and zero-width characters but tabs and joiners; line ends become \\\\n."""
     whitespace: bool = True
-    """Trim lines and the document; of several blank lines keep one."""
+    """Trim the ends of lines and the document; of several blank lines keep one."""
     boilerplate: bool = False
     """Remove lines of menus, cookie notices, copyright and sharing buttons."""
     url_lines: Share | None = None
@@ -95,7 +95,7 @@ class GopherConfig:
     ellipsis_lines: Share | None = 0.3
     """Share of lines that end with an ellipsis at most."""
     alphabetic_words: Share | None = 0.8
-    """Share of words with a letter in them at least."""
+    """Share of words, as white space parts them, with a letter in them at least."""
     stop_words: CountOrZero | None = 2
     """Of the, be, to, of, and, that, have, with: at least so many different ones."""
 
@@ -162,7 +162,7 @@ class WordsConfig:
 
 @record
 class FilterConfig:
-    """Which documents are kept; the first rule that a document breaks is the one it counts under."""
+    """Which documents are kept; a document counts under the first rule that it breaks."""
 
     characters: CharactersConfig | None = None
     """Length."""
@@ -186,7 +186,7 @@ class NearConfig:
     """Jaccard similarity from which on two documents are duplicates, computed exactly."""
     ngram: Count = 5
     """Words of an n-gram; where a script has no spaces, characters."""
-    permutations: Count = 128
+    permutations: Count = 112
     """Length of a signature."""
     bands: Count = 16
     """Parts of the signature; documents that agree in one of them are compared."""

@@ -16,6 +16,7 @@ from llm.order import Epochs
 from llm.step_log import NAME, read_spans
 from llm.task import PretrainTask, read_task, sequences_of
 from llm.tokens import count_rows
+from llm.units import units_of
 from tests.tasks import losses, run_plain, write_task
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -74,9 +75,12 @@ def test_three_epochs_over_falls_and_other_workers_cpus_and_prefetch_are_the_und
     assert losses(tmp_path / "fallen") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
     write_record(fallen)
     proof = audit(tmp_path / "fallen", lambda _: None)
-    assert (proof.steps, proof.whole_epochs) == (steps, EPOCHS)
-    documents = sum(len(sequences_of(task).text.documents(unit)) for unit in range(proof.units))
-    assert proof.documents == EPOCHS * documents
+    assert proof.steps == steps
+    units = range(len(units_of(task.data)))
+    documents = sum(len(sequences_of(task).text.documents(unit)) for unit in units)
+    assert [(one.epoch, one.documents, one.whole) for one in proof.passes] == [
+        (epoch, documents, True) for epoch in range(EPOCHS)
+    ]
 
 
 def run_plain_task(task: PretrainTask) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm.audit import audit
+from llm.audit import Pass, audit, require_whole
 from llm.data import Cursor
 from llm.errors import ArtifactError
 from llm.order import Epochs
@@ -37,12 +37,28 @@ def test_an_honest_run_is_proved(trained: Path) -> None:
     assert isinstance(sequences.order, Epochs)
     result = audit(trained, say)
     assert (result.steps, result.sequences) == (260, 260 * 8)
-    assert result.whole_epochs == 1
     everything = [
         drawn for place in range(sequences.order.positions) for drawn in sequences.drawn(place)
     ]
-    assert result.documents == len(everything)
-    assert result.shares == {"text": sum(len(drawn.ids) + 1 for drawn in everything)}
+    tokens = sum(len(drawn.ids) + 1 for drawn in everything)
+    units = sequences.order.count
+    assert result.passes == (Pass("text", 0, units, len(everything), tokens, whole=True),)
+    assert result.tokens_of("text") == tokens < result.tokens
+
+
+def test_a_pass_that_is_not_what_the_ledger_counts_is_noticed(
+    trained: Path, tmp_path: Path
+) -> None:
+    [one] = audit(trained, say).passes
+    ledger = tmp_path / "corpus.json"
+    for documents in (one.documents, one.documents + 1):
+        sources = {"a": {"train": {"documents": 1}}, "b": {"train": {"documents": documents - 1}}}
+        ledger.write_text(json.dumps({"sources": sources}))
+        if documents == one.documents:
+            require_whole((one,), ledger)
+        else:
+            with pytest.raises(ArtifactError, match=f"read {one.documents} documents, not the"):
+                require_whole((one,), ledger)
 
 
 def without_step_100(lines: list[str]) -> list[str]:

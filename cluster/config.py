@@ -17,5 +17,5 @@ class ClusterConfig:
     """Workers that may be lost before the run gives up."""
     ingest_cpus: Count = 2
     """CPU cores besides the workers' for reading and tokenising."""
-    read_ahead: Count = 64
+    read_ahead: Count = 256
     """Megabytes of tokenised rows that wait for the workers at most."""

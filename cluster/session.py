@@ -18,6 +18,9 @@ from cluster.config import ClusterConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LIGHT_CPUS = 2
+"""Logical CPUs for those parts of a stream that only move rows."""
+
 OBJECT_STORE_BYTES = 1 << 30
 
 WORKER_ENVIRONMENT = {
@@ -72,7 +75,7 @@ def connect(config: ClusterConfig) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
-    wanted = config.workers * config.cpus_per_worker + config.ingest_cpus
+    wanted = config.workers * config.cpus_per_worker + config.ingest_cpus + LIGHT_CPUS
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, wanted),

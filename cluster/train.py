@@ -46,7 +46,7 @@ class StreamFactory:
     """Called by Ray Train at every start of a worker group: the rest of the task's stream."""
 
     task: PretrainTask
-    workers: int
+    cluster: ClusterConfig
 
     def __call__(self) -> Dataset:
         """The stream from the newest checkpoint on."""
@@ -58,8 +58,9 @@ class StreamFactory:
             sequences_of(task),
             position.cursor,
             needed,
-            Dealing(task.train.batch, task.train.micro_batch, self.workers),
+            Dealing(task.train.batch, task.train.micro_batch, self.cluster.workers),
             units_of(task.data).bytes,
+            self.cluster.ingest_cpus,
         ).dataset()
 
 
@@ -84,7 +85,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
-            datasets={"train": StreamFactory(task, cluster.workers)},
+            datasets={"train": StreamFactory(task, cluster)},
             dataset_config=InOrder(cluster.read_ahead),
         )
         with interruptible():

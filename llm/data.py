@@ -98,6 +98,8 @@ class TokenisedText:
 def training_documents(unit: Unit, data: DataConfig) -> list[str]:
     """A unit's documents that are not held out for validation."""
     fraction = data.validation.fraction
+    if not fraction:
+        return list(read_unit(unit, data))
     return [text for text in read_unit(unit, data) if not is_held_out(text, fraction)]
 
 

@@ -108,7 +108,7 @@ def stream(sequences: Sequences, cursor: Cursor) -> Iterator[int]:
     assert isinstance(sequences.text, TokenisedText)
     sizes = sequences.text.units.bytes
     dealing = Dealing(BLOCK, BLOCK, workers=1)
-    dataset = Stream(sequences, cursor, (BLOCKS + 1) * BLOCK, dealing, sizes).dataset()
+    dataset = Stream(sequences, cursor, (BLOCKS + 1) * BLOCK, dealing, sizes, 2).dataset()
     [share] = InOrder(read_ahead=64).configure({"train": dataset}, 1)
     for block in blocks_of(share["train"], BLOCK):
         yield block.ids.size

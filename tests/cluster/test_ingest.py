@@ -25,7 +25,7 @@ def stream(
 ) -> Stream:
     assert isinstance(sequences.text, TokenisedText)
     dealing = Dealing(batch, micro_batch=3, workers=workers)
-    return Stream(sequences, cursor, needed, dealing, sequences.text.units.bytes)
+    return Stream(sequences, cursor, needed, dealing, sequences.text.units.bytes, cpus=2)
 
 
 def same(one: Block, two: Block) -> bool:

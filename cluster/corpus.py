@@ -92,7 +92,7 @@ def survey_source(
     folders = [shard.path.split("/")[:-1] for shard in shards]
     root = "".join(f"{part}/" for part in folders[0][: common_parts(folders)])
     units = list_units(shards, PORTION_BYTES, source.encoding, bad)
-    return root, list(portions_of(name, root, units, PORTION_BYTES))
+    return root, list(portions_of(name, root, units))
 
 
 # -- the stage -------------------------------------------------------------------------------------

@@ -19,15 +19,15 @@ import numpy as np
 
 from cluster.datasets import by_key, joined, shuffle
 from llm.corpus_config import DedupConfig, NearConfig
-from llm.duplicates import Signer, bucket_edges, components, jaccard, unique_edges
+from llm.duplicates import Signer, alike, bucket_edges, components, unique_edges
 from llm.fates import EXACT, NEAR, dropped_path, fates_of, staying, write_dropped
+from llm.files import replacing
 from llm.parts import (
     ROW_BITS,
     part_path,
     read_batches,
     read_column,
     read_groups,
-    replacing,
 )
 
 BUCKET_BYTES = 8 << 20
@@ -107,8 +107,7 @@ def find_near(parts: Parts, config: NearConfig, say: Say) -> None:
     """Candidates, then those of them that are alike, then all but the first that hang together."""
     candidates = candidate_pairs(parts, config)
     say(f"comparing {len(candidates):,} pairs of documents")
-    alike = compared(parts, config, candidates)
-    documents, first = components(alike)
+    documents, first = components(compared(parts, config, candidates))
     copy = documents != first
     write_dropped(parts.folder, NEAR, documents[copy], first[copy])
     say(f"found near duplicates: {copy.sum():,}")
@@ -182,8 +181,7 @@ def compared(parts: Parts, config: NearConfig, pairs: np.ndarray) -> np.ndarray:
     groups.write(pairs, ends)
     emit = partial(texts_of, groups)
     reduce = partial(alike_in, groups, config=config)
-    alike = [found for _, found in shuffle(len(parts), len(ends) - 1, emit, reduce)]
-    return np.concatenate(alike)
+    return np.concatenate([found for _, found in shuffle(len(parts), len(ends) - 1, emit, reduce)])
 
 
 def sizes_of(parts: Parts, pairs: np.ndarray) -> np.ndarray:
@@ -236,8 +234,8 @@ def texts_of(groups: Groups, part: int) -> Iterator[Payloads]:
 def alike_in(groups: Groups, group: int, payloads: list[bytes], config: NearConfig) -> np.ndarray:
     """The pairs of a group whose documents are alike: (E, 2)."""
     signer = Signer(config)
-    shingles = {document: signer.shingles(text) for document, text in map(pickle.loads, payloads)}
+    documents, texts = zip(*map(pickle.loads, payloads), strict=True)
+    shingles = [signer.shingles(text) for text in texts]
     first, last = groups.read("ends")[group : group + 2]
     pairs = np.array(groups.read("pairs")[first:last])
-    alike = [jaccard(shingles[a], shingles[b]) >= config.threshold for a, b in pairs.tolist()]
-    return pairs[alike]
+    return alike(pairs, np.array(documents), shingles, config.threshold)

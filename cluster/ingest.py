@@ -34,7 +34,7 @@ GROUP_BYTES = 1 << 20
 MOST_IN_GROUP = 256
 MOST_GROUPS = 20_000
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 8 << 20
 """Token ids that are dealt to all workers at once, if a batch is not larger."""
 
 MOST_CHUNK_ROWS = 4096
@@ -47,8 +47,8 @@ MARGIN = 1.5
 """The stream is longer than its estimate by this; should it end early all the same, the workers
 fall, and the next stream starts from the last checkpoint."""
 
-MARGIN_POSITIONS = 16
 LEAST_TOKENS_PER_BYTE = 1 / 32
+SAMPLED_UNITS = 4
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Dealing:
     def sort(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A chunk with all rows of worker 0 first, then those of worker 1 and so on.
 
-        Rows that only fill up stand at position -1, so that the last chunk is as long as all others.
-        What is no whole batch ends a dataset that was to go on, and is left out.
+        Rows that only fill up stand at position -1; the last chunk gets as long as all others by
+        them. What is no whole batch ends a dataset that was to go on, and is left out.
         """
         batches = len(rows["row"]) // self.batch
         slots = np.arange(batches * self.batch).reshape(batches, -1, self.micro_batch)
@@ -121,18 +121,27 @@ class Stream:
         if self.dealing.workers == 1:
             return chunks
         return chunks.map_batches(
-            self.dealing.sort, batch_size=chunk, num_cpus=TASK_CPUS
+            self.dealing.sort, batch_size=chunk, num_cpus=TASK_CPUS, compute=TaskPoolStrategy(1)
         ).repartition(target_num_rows_per_block=self.dealing.share(chunk), strict=True)
 
     def positions(self) -> int:
-        """How many positions hold the rows, judged by the tokens in one unit of the first."""
-        unit = self.sequences.order.visits(self.cursor.position)[0].unit
-        tokens = sum(len(ids) + 1 for ids in self.sequences.text.documents(unit))
-        tokens_per_byte = max(tokens / max(1, int(self.bytes[unit])), LEAST_TOKENS_PER_BYTE)
-        rows = self.bytes_per_position * tokens_per_byte / self.sequences.context
-        wanted = MARGIN_POSITIONS + math.ceil(MARGIN * self.needed / rows)
+        """How many positions hold the rows, judged by the tokens in a few units of the first.
+
+        Two more than that, since an epoch's last position may hold next to nothing.
+        """
+        rows = self.bytes_per_position * self.tokens_per_byte() / self.sequences.context
+        wanted = math.ceil(MARGIN * self.needed / rows) + 2
+        wanted += wanted // self.sequences.order.positions
         end = self.sequences.end
         return wanted if end is None else min(wanted, end + 1 - self.cursor.position)
+
+    def tokens_per_byte(self) -> float:
+        """Of some of the text at the cursor."""
+        visits = self.sequences.order.visits(self.cursor.position)[:SAMPLED_UNITS]
+        units = [visit.unit for visit in visits]
+        documents = (ids for unit in units for ids in self.sequences.text.documents(unit))
+        tokens = sum(len(ids) + 1 for ids in documents)
+        return max(tokens / max(1, int(self.bytes[units].sum())), LEAST_TOKENS_PER_BYTE)
 
     @property
     def bytes_per_position(self) -> float:

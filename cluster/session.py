@@ -38,6 +38,8 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray warns on the terminal of ten processes that start together where there are two cores.
+    "RAY_worker_maximum_startup_concurrency": "8",
 }
 
 

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import ray.data
-
-from cluster.ingest import quiet
+from cluster.datasets import each
 from llm.config import DataConfig
 from llm.data import TokenisedText, require_training_text
 from llm.tokenizer import Tokenizer
@@ -29,15 +26,13 @@ class Groups:
     starts: list[int]
     folder: Path
 
-    def write(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def write(self, group: int) -> None:
         """Write one group's file, if it is not there."""
-        group = int(batch["id"][0])
         path = group_path(self.folder, group)
         if not path.exists():
             ends = [*self.starts[1:], len(self.text.units)]
             units = range(self.starts[group], ends[group])
             write_group(path, self.text, units, self.text.tokenizer.vocab_size)
-        return {"id": batch["id"]}
 
 
 def make_tokens(data: DataConfig, tokenizer: Path, folder: Path, say: Say) -> dict[str, Any]:
@@ -47,10 +42,6 @@ def make_tokens(data: DataConfig, tokenizer: Path, folder: Path, say: Say) -> di
     folder.mkdir(parents=True, exist_ok=True)
     starts = group_starts(units)
     groups = Groups(TokenisedText(units, data, Tokenizer(tokenizer)), starts, folder)
-    dataset = ray.data.range(len(starts), override_num_blocks=len(starts)).map_batches(
-        groups.write, batch_size=1
-    )
-    quiet(dataset.context)
-    for done, _ in enumerate(dataset.iter_rows(), start=1):
+    for done, _ in enumerate(each(len(starts), groups.write), start=1):
         say(f"tokenised {done}/{len(starts)} portions of the text")
     return write_index(folder, units, starts)

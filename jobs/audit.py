@@ -44,11 +44,11 @@ def show_proof(folder: Path, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(title="passes over the text, of what was read to the end", title_justify="left")
+    table = Table()
     for column in ("source", "pass", "documents", "tokens", ""):
         table.add_column(column, justify="right" if column in ("documents", "tokens") else "left")
     for one in proof.passes:
-        whole = "every document once" if one.whole else "not to its end"
+        whole = "all of them, each once" if one.whole else "each once; not at its end"
         numbers = (f"{one.documents:,}", f"{one.tokens:,}")
         table.add_row(one.source, str(one.epoch + 1), *numbers, whole)
     console.print(table)

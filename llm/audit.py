@@ -10,7 +10,7 @@ It costs the tokenisation of what was read, some 5 to 20 MB/s on one core; with 
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,6 +21,7 @@ import numpy as np
 
 from llm.data import Cursor, Drawn, Sequences
 from llm.errors import ArtifactError
+from llm.layout import Layout
 from llm.order import Mixture
 from llm.packing import PAD
 from llm.step_log import Span, checksum, read_spans
@@ -35,16 +36,16 @@ class Pass(NamedTuple):
 
     source: str
     epoch: int
-    units: int
     documents: int
+    """Of which every token was learned, once."""
     tokens: int
     whole: bool
-    """Every unit of the source was read, each once."""
+    """These are all documents of the source."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was proved. Passes count the positions that were read to their end."""
+    """What was proved."""
 
     steps: int
     sequences: int
@@ -89,6 +90,7 @@ class Count:
     """What was read in one pass over a source."""
 
     units: set[int] = field(default_factory=set)
+    """Those of positions that were read to their end."""
     documents: int = 0
     tokens: int = 0
 
@@ -100,7 +102,8 @@ class Redrawn:
         self.sequences = sequences
         by_file = [source_of(path) if mixed(sequences) else "text" for path in units.paths]
         self.sources = [by_file[file] for file in units.file]
-        self.counts: dict[tuple[str, int], Count] = {}
+        self.counts: defaultdict[tuple[str, int], Count] = defaultdict(Count)
+        self.position, self.taken, self.drawn = 0, 0, list[Drawn]()
         self.rows = self._rows()
 
     def next_batch(self, size: int) -> tuple[Span, int]:
@@ -115,36 +118,48 @@ class Redrawn:
         return Span(rows[0][0], after, tokens, checksum(ids, 0)), len(rows)
 
     def _rows(self) -> Iterator[tuple[Cursor, np.ndarray]]:
-        position, end = 0, self.sequences.end
-        while end is None or position <= end:
-            drawn = self.sequences.drawn(position)
-            block = self.sequences.arranged(position, drawn)
+        end = self.sequences.end
+        while end is None or self.position <= end:
+            self.drawn = self.sequences.drawn(self.position)
+            block = self.sequences.arranged(self.position, self.drawn)
             for row, ids in enumerate(block.ids):
-                yield Cursor(position, row), ids
-            self._count(position, drawn, block.ids)
-            position += 1
+                self.taken = row + 1
+                yield Cursor(self.position, row), ids
+            self._close(block.ids)
+            self.position, self.taken = self.position + 1, 0
 
-    def _count(self, position: int, drawn: list[Drawn], ids: np.ndarray) -> None:
+    def _close(self, ids: np.ndarray) -> None:
         """Note a position whose rows have all been taken."""
-        held, wanted = int((ids[:, 1:] != PAD).sum()), sum(len(one.ids) + 1 for one in drawn)
-        assert held == wanted, f"position {position} holds {held} targets of {wanted}"
-        behind = self.sequences.end is not None and position >= self.sequences.end
-        for unit, epoch in [] if behind else self.sequences.order.visits(position):
-            count = self.counts.setdefault((self.sources[unit], epoch), Count())
-            if unit in count.units:
+        held, wanted = int((ids[:, 1:] != PAD).sum()), sum(len(one.ids) + 1 for one in self.drawn)
+        assert held == wanted, f"position {self.position} holds {held} targets of {wanted}"
+        behind = self.sequences.end is not None and self.position >= self.sequences.end
+        for unit, epoch in [] if behind else self.sequences.order.visits(self.position):
+            units = self.counts[self.sources[unit], epoch].units
+            if unit in units:
                 raise ArtifactError(f"unit {unit} is read twice in pass {epoch}")
-            count.units.add(unit)
-        for one in drawn:
-            count = self.counts[self.sources[one.visit.unit], one.visit.epoch]
-            count.documents += 1
-            count.tokens += len(one.ids) + 1
+            units.add(unit)
+        for one in self.drawn:
+            self._note(one, len(one.ids) + 1)
 
-    def passes(self) -> Iterator[Pass]:
-        """All passes so far."""
+    def _note(self, one: Drawn, tokens: int) -> None:
+        """Count tokens of a document, and the document if these are all it has."""
+        count = self.counts[self.sources[one.visit.unit], one.visit.epoch]
+        count.tokens += tokens
+        count.documents += tokens == len(one.ids) + 1
+
+    def passes(self) -> list[Pass]:
+        """All passes, the position that was broken off included; ask for them once."""
+        layout = Layout.of(self.sequences, self.position, self.drawn if self.taken else [])
+        found: Counter[int] = Counter()
+        for row in range(min(self.taken, len(layout.order))):
+            found.update(dict(layout.pieces_in(row)))
+        for index, tokens in found.items():
+            self._note(self.drawn[index], tokens)
         sizes = Counter(self.sources)
-        for (source, epoch), one in sorted(self.counts.items()):
-            whole = len(one.units) == sizes[source]
-            yield Pass(source, epoch, len(one.units), one.documents, one.tokens, whole)
+        return [
+            Pass(source, epoch, one.documents, one.tokens, len(one.units) == sizes[source])
+            for (source, epoch), one in sorted(self.counts.items())
+        ]
 
 
 def mixed(sequences: Sequences) -> bool:

@@ -83,6 +83,11 @@ class Mixture:
     sources: tuple[Source, ...]
     seed: int
 
+    @property
+    def positions(self) -> int:
+        """Positions in which the source that lasts longest is gone through once."""
+        return max(-(-one.count * ONE // max(1, one.pace)) for one in self.sources)
+
     def visits(self, position: int) -> list[Visit]:
         """The units of a position."""
         return [

@@ -9,6 +9,7 @@ R rows, C context.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 PAD = -1
 """Behind the end of a short row: no input, no target."""
@@ -24,11 +25,15 @@ def pack(
     """
     tokens = joined(documents, eos)
     last = len(tokens) - 1
-    starts, ends = cuts(last, context, first)
-    if last == 0:
-        return np.empty((0, context + 1), np.int32)
-    index = starts[:, None] + np.arange(context + 1)  # (R, C + 1)
-    return np.where(index <= ends[:, None], tokens[np.minimum(index, last)], np.int32(PAD))
+    rows = np.full((count_rows(last, context, first), context + 1), PAD, np.int32)
+    if len(rows):
+        begin = tokens[: first + 1]
+        rows[0, : len(begin)] = begin
+    if len(rows) > 1:
+        behind = np.full(context, PAD, np.int32)  # the last row may end anywhere
+        windows = sliding_window_view(np.concatenate([tokens, behind]), context + 1)
+        rows[1:] = windows[first:last:context]
+    return rows
 
 
 def joined(documents: Sequence[Sequence[int] | np.ndarray], eos: int) -> np.ndarray:

@@ -6,19 +6,16 @@ positions only that matter. Naming a document's unit takes reading the corpus' i
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from llm.audit import read_audited
 from llm.config import DataConfig
 from llm.corpus_config import SourceConfig
-from llm.data import Cursor, Drawn, Sequences, is_held_out
-from llm.documents import read_documents
+from llm.data import Cursor, Sequences
+from llm.documents import is_held_out, read_documents
 from llm.errors import ArtifactError
-from llm.packing import cuts
+from llm.layout import Layout
 from llm.shards import Unit
 from llm.step_log import Span, read_spans
 from llm.task import sequences_of
@@ -66,7 +63,7 @@ def seen_in(
     epoch: int,
 ) -> Iterator[tuple[int, int]]:
     """The steps, and tokens in each, in which a position showed a document."""
-    layout = Layout.of(sequences, position)
+    layout = Layout.of(sequences, position, sequences.drawn(position))
     found: Counter[int] = Counter()
     for row in range(len(layout.order)):
         for drawn, tokens in layout.documents_in(row):
@@ -87,7 +84,7 @@ def step_content(folder: Path, step: int) -> list[Part]:
     names: dict[int, list[str]] = {}
     parts: list[Part] = []
     for position in range(span.first.position, span.after.position + 1):
-        layout = Layout.of(sequences, position)
+        layout = Layout.of(sequences, position, sequences.drawn(position))
         block = sequences.arranged(position, layout.drawn)
         for row, ids in enumerate(block.ids[: len(layout.order)]):
             if not span.first <= Cursor(position, row) < span.after:
@@ -100,37 +97,6 @@ def step_content(folder: Path, step: int) -> list[Part]:
                 parts.append(Part(sequence, names[unit][drawn.number], text))
                 begin += tokens
     return parts
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which documents the rows of a position hold, from their lengths alone."""
-
-    drawn: list[Drawn]
-    ends: np.ndarray
-    """(documents,) the last target of each."""
-    starts: np.ndarray
-    stops: np.ndarray
-    order: np.ndarray
-    """Which row of the cut comes first, second ..."""
-
-    @classmethod
-    def of(cls, sequences: Sequences, position: int) -> "Layout":
-        """The layout of a position; nothing is behind the end of the text."""
-        drawn = sequences.drawn(position)
-        ends = np.cumsum([len(one.ids) + 1 for one in drawn], dtype=np.int64)
-        total = int(ends[-1]) if drawn else 0
-        starts, stops = cuts(total, sequences.context, sequences.first_cut(position))
-        return cls(drawn, ends, starts, stops, sequences.row_order(position, len(starts)))
-
-    def documents_in(self, row: int) -> Iterator[tuple[Drawn, int]]:
-        """The documents whose tokens are targets of a row, and how many of them."""
-        begin, stop = int(self.starts[self.order[row]]), int(self.stops[self.order[row]])
-        index = int(np.searchsorted(self.ends, begin, side="right"))
-        while begin < stop:
-            upto = min(stop, int(self.ends[index]))
-            yield self.drawn[index], upto - begin
-            begin, index = upto, index + 1
 
 
 def find_document(units: Units, data: DataConfig, document: str) -> tuple[int, int]:
@@ -159,9 +125,7 @@ def document_names(unit: Unit, data: DataConfig) -> list[str]:
     return [
         one.place if is_corpus(unit) else f"{unit.path}#{one.place}"
         for one in read_documents(unit, config)
-        if one.text
-        and not one.text.isspace()
-        and not is_held_out(one.text, data.validation.fraction)
+        if not is_held_out(one.text, data.validation.fraction)
     ]
 
 

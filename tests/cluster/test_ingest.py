@@ -93,7 +93,7 @@ def test_a_chunk_is_sorted_by_worker_and_filled_up(monkeypatch: pytest.MonkeyPat
 
 def test_chunks_are_whole_batches_of_a_few_megabytes() -> None:
     assert Dealing(batch=16, micro_batch=8, workers=2).chunk(context=255) == 4096
-    assert Dealing(batch=512, micro_batch=8, workers=2).chunk(context=1023) == 1024
+    assert Dealing(batch=512, micro_batch=8, workers=2).chunk(context=1023) == 1536
     assert Dealing(batch=5000, micro_batch=8, workers=2).chunk(context=1023) == 5000
 
 

@@ -17,7 +17,8 @@ from llm.errors import DataError
 
 Findings = Iterator[tuple[Keys, str]]
 
-SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Of its files too: those that begin with _ are hidden."""
 
 NAMELESS = ("txt", "warc", "wet")
 """Formats without columns: nothing in them can name a document."""
@@ -37,7 +38,7 @@ def of_corpus(stage: CorpusStage) -> Findings:
     for name, source in stage.sources.items():
         keys = ("sources", name)
         if not SOURCE_NAME.fullmatch(name):
-            yield keys, "a source's name is made of letters, digits, _ and -: files are named so"
+            yield keys, "a source's name is made of letters, digits, _ and -, not _ or - first"
         for inner, message in of_source(source):
             yield (*keys, *inner), message
     yield from of_weights(stage)

@@ -147,8 +147,8 @@ def look_at(
 ) -> Text:
     """Size and digest of shards, of any files without a config.
 
-    What cannot be found is said with its line in the spec; what can be found but not opened is
-    left out if it is to be skipped.
+    What cannot be found is said with its line in the spec; what can be found but not read is no
+    error if it is to be skipped.
     """
     try:
         return text_of(shards, config, skip)
@@ -169,7 +169,7 @@ def text_of(shards: tuple[str, ...], config: TextConfig | None, skip: bool) -> T
 
     bad = (lambda _: None) if skip else fail
     found = list_shards(shards, config.format, bad) if config else any_files(shards)
-    return Text(sum(shard.bytes for shard in found), digest(found))
+    return Text(sum(shard.bytes for shard in found), digest(found, bad))
 
 
 def any_files(patterns: tuple[str, ...]) -> list[Any]:

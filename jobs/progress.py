@@ -3,6 +3,8 @@
 `Watch` takes the events of `llm.metrics` and nothing else, so it looks the same whatever trains.
 """
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from llm.metrics import Event, duration, quantity, step_line
+
+BETWEEN_LINES = 10.0
+"""Seconds."""
 
 
 class Watch:
@@ -85,12 +90,48 @@ class Watch:
 
 @contextmanager
 def telling(console: Console, first: str) -> Iterator[Callable[[str], None]]:
-    """A way to say how far a stage is: one live line on a terminal, plain lines elsewhere."""
+    """A way to say how far a stage is: one live line on a terminal, a few plain ones elsewhere."""
     if not console.is_terminal:
-        yield lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+        log = Log(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
+        try:
+            yield log
+        finally:
+            log.flush()
         return
     with console.status(first) as status:
         yield lambda text: status.update(Text(text))
+
+
+class Log:
+    """Lines of which those that tell of the same in other numbers come every ten seconds.
+
+    The first and the last of them always come.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.write, self.clock = write, clock
+        self.subject = ""
+        self.waiting = ""
+        self.next = 0.0
+
+    def __call__(self, text: str) -> None:
+        """Write a line, now or later or not at all."""
+        subject = re.sub(r"[\d.,]+", "0", text)
+        if subject != self.subject:
+            self.flush()
+            self.subject, self.next = subject, self.clock()
+        self.waiting = text
+        if self.clock() >= self.next:
+            self.flush()
+            self.next = self.clock() + BETWEEN_LINES
+
+    def flush(self) -> None:
+        """Write the line that waits."""
+        if self.waiting:
+            self.write(self.waiting)
+            self.waiting = ""
 
 
 def shortened(text: str, width: int) -> str:

@@ -15,13 +15,12 @@ from typing import Any
 from rich.console import Console
 
 from jobs.facts import MANIFEST, gather, refresh
-from jobs.figures import size_of
 from jobs.perform import PERFORM, Work
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.spec import GenerateStage, Spec, TokenizerStage
 from jobs.version import installed
 from llm.files import write_atomic, write_json
-from llm.metrics import duration, quantity
+from llm.metrics import duration, quantity, size_of
 
 
 def run(spec: Spec) -> None:

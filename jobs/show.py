@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.figures import counted, size_of
+from jobs.figures import counted
 from jobs.graph import tokens_of
 from jobs.plan import Plan, StagePlan
 from jobs.show_corpus import corpus_rows
 from jobs.spec import CorpusStage, GenerateStage, PretrainStage, TokenizerStage, TokensStage
 from llm.config import ModelConfig
-from llm.metrics import duration, quantity
+from llm.metrics import duration, quantity, size_of
 
 Rows = Iterator[tuple[str, str]]
 

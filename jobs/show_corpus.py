@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-from jobs.figures import counted, percent, size_of
+from jobs.figures import counted, percent
 from jobs.spec import CorpusStage
 from llm.corpus_config import CleanConfig, DedupConfig, FilterConfig
+from llm.metrics import size_of
 
 Rows = Iterator[tuple[str, str]]
 

@@ -34,7 +34,7 @@ def algorithm_of(path: str) -> str | None:
     return next((a for suffix, a in ALGORITHMS.items() if name_of(path).endswith(suffix)), None)
 
 
-def open_unpacked(path: str) -> BinaryIO:
+def open_unpacked(path: str) -> io.BufferedReader:
     """A file without its compression; closing it closes the file below."""
     file = open_file(path)
     algorithm = algorithm_of(path)

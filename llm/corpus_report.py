@@ -13,8 +13,9 @@ from html import escape
 from itertools import groupby
 
 from llm.corpus_config import CorpusConfig
-from llm.corpus_tables import Ledgers, Table, share, size, summary, tables, title
+from llm.corpus_tables import Ledgers, Table, share, summary, tables, title
 from llm.ledger import total
+from llm.metrics import size_of
 from llm.samples import Sample
 
 HEADINGS = {"changed": "Cleaned", "dropped": "Dropped", "kept": "Kept"}
@@ -105,7 +106,7 @@ def bar(ledgers: Ledgers) -> str:
     )
     keys = "".join(
         f'<li style="--colour: var(--{colour})"><b>{share(amount.documents, read)}</b> {name}, '
-        f"{amount.documents:,} documents, {size(amount.bytes)}</li>"
+        f"{amount.documents:,} documents, {size_of(amount.bytes)}</li>"
         for name, colour, amount in parts
     )
     return f'<div class="bar">{pieces}</div><ul class="key">{keys}</ul>'

@@ -19,7 +19,7 @@ from llm.fates import DROPPED, EXACT, NEAR, Shard, fates_of, read_dropped
 from llm.files import sha256
 from llm.parts import ROW_BITS, part_path, read_groups, writing
 from llm.samples import EACH, Samples, difference, shown
-from llm.words import mix
+from llm.splitmix import mix
 
 GROUP_BYTES = 256 << 10
 """Text of a row group at least, but for a file's last."""
@@ -42,7 +42,6 @@ class ShardMaker:
         shard = self.shards[index]
         path = self.folder / shard.name
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
             with writing(path, SCHEMA) as file:
                 for table in regrouped(self.tables(shard)):
                     source = pa.array([shard.source] * len(table), pa.string())

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from llm.corpus_config import CorpusConfig
 from llm.ledger import SHOWN, Amount, Ledger, total
+from llm.metrics import size_of
 
 Ledgers = dict[str, Ledger]
 
@@ -41,7 +42,7 @@ def sources_table(config: CorpusConfig, ledgers: Ledgers) -> Table:
         source = config.sources.get(name) if name in ledgers else None
         weight = "" if source is None or source.weight is None else f"{source.weight:g}"
         amounts = (ledger.read, ledger.train, ledger.validation)
-        counts = [text for a in amounts for text in (f"{a.documents:,}", size(a.bytes))]
+        counts = [text for a in amounts for text in (f"{a.documents:,}", size_of(a.bytes))]
         rows.append([name, *counts, share(ledger.kept.bytes, ledger.read.bytes), weight])
     if len(ledgers) == 1:
         rows.pop()
@@ -64,8 +65,8 @@ def fates_table(ledgers: Ledgers) -> Table:
         amount = amount_of(whole)
         of_all = share(amount.documents, whole.read.documents)
         counts = [f"{amount_of(ledger).documents:,}" for ledger in each.values()]
-        rows.append([name, f"{amount.documents:,}", of_all, size(amount.bytes), *counts])
-    rows.insert(-2, ["- removed by cleaning", "", "", size(whole.removed), *([""] * len(each))])
+        rows.append([name, f"{amount.documents:,}", of_all, size_of(amount.bytes), *counts])
+    rows.insert(-2, ["- removed by cleaning", "", "", size_of(whole.removed), *([""] * len(each))])
     note = (
         "Every document that was read is kept or dropped for one reason, the first that applied. "
         "Their bytes are those after cleaning; what cleaning removed has a line of its own."
@@ -102,8 +103,8 @@ def summary(ledgers: Ledgers) -> str:
     whole = total(ledgers.values())
     kept, read = whole.kept, whole.read
     return (
-        f"{kept.documents:,} documents with {size(kept.bytes)} of text, made of "
-        f"{read.documents:,} documents with {size(read.bytes)} from "
+        f"{kept.documents:,} documents with {size_of(kept.bytes)} of text, made of "
+        f"{read.documents:,} documents with {size_of(read.bytes)} from "
         f"{len(ledgers)} source{'s' if len(ledgers) > 1 else ''}."
     )
 
@@ -112,15 +113,6 @@ def title(ledgers: Ledgers) -> str:
     """What the corpus is called."""
     names = list(ledgers)
     return "Corpus of " + " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def size(bytes: int) -> str:
-    """Bytes for people: 812 B, 12.3 kB, 4.56 GB."""
-    value, units = float(bytes), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while abs(value) >= 999.5 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.3g} {unit}"
 
 
 def share(part: int, whole: int) -> str:

@@ -8,7 +8,7 @@ Three reasons are no damage, only a choice of what is text: `fail` lets them pas
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from llm.errors import DataError
 
@@ -24,8 +24,6 @@ Reason = Literal[
     "empty",  # null, nothing but white space, or a file without bytes
     "not a page",  # a web record that is no text: an image, a redirection, an error's page
 ]
-
-REASONS: tuple[Reason, ...] = get_args(Reason)
 
 NO_ERROR: tuple[Reason, ...] = ("too large", "empty", "not a page")
 

@@ -17,15 +17,14 @@ from itertools import pairwise
 import numpy as np
 
 from llm.corpus_config import NearConfig
+from llm.splitmix import mix, random_numbers
 from llm.words import (
     ALONE,
     SYMBOL,
     characters,
     find_words,
-    mix,
     ngram_hashes,
     normal,
-    random_numbers,
 )
 
 BATCH = 1 << 18
@@ -202,10 +201,10 @@ def components(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             parent = grand
 
 
-def drop(
+def alike(
     edges: np.ndarray, docs: np.ndarray, shingles: Sequence[np.ndarray], threshold: float
 ) -> np.ndarray:
-    """Documents that go, sorted: all but the smallest of those that are alike, directly or not.
+    """Edges between documents of at least this similarity: (E, 2) int64, in the order given.
 
     docs: (D,) with their shingles; every end of an edge must be among them.
     """
@@ -214,7 +213,6 @@ def drop(
     ends = order[np.searchsorted(docs, edges, sorter=order)]
     assert (docs[ends] == edges).all(), "an edge whose document has no shingles"
     sizes = np.array([len(part) for part in shingles], np.int64)[ends]
-    possible = np.flatnonzero(sizes.min(axis=1) >= threshold * sizes.max(axis=1))
-    alike = [i for i in possible if jaccard(*(shingles[end] for end in ends[i])) >= threshold]
-    connected, roots = components(edges[alike])
-    return connected[connected != roots]
+    possible = np.flatnonzero(sizes.min(axis=1) >= threshold * sizes.max(axis=1)).tolist()
+    verified = [i for i in possible if jaccard(*(shingles[end] for end in ends[i])) >= threshold]
+    return edges[verified]

@@ -10,8 +10,8 @@ from llm.compression import open_unpacked
 from llm.errors import DataError
 from llm.guess_encoding import HEAD_BYTES, guessed
 
-STATEFUL = ("hz", "iso2022")
-"""Encodings in which a byte means another thing after a certain sequence, lines before."""
+STATEFUL = ("hz", "iso2022", "utf-7")
+"""Encodings in which a byte means another thing after a certain sequence, perhaps lines before."""
 
 PORTION = 64 << 10
 
@@ -56,7 +56,7 @@ def mark_of(encoding: str) -> bytes:
     return "\ufeff".encode(encoding, "ignore")
 
 
-def recoded(file: BinaryIO, encoding: str) -> BinaryIO:
+def recoded(file: BinaryIO, encoding: str) -> io.BufferedReader:
     """A file's text as UTF-8; closing it closes the file below."""
     return io.BufferedReader(Recoded(file, encoding), PORTION)
 

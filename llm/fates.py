@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llm.files import replacing
 from llm.ledger import Ledger
-from llm.parts import ROW_BITS, part_path, read_column, replacing
+from llm.parts import ROW_BITS, part_path, read_column
 
 TRAIN, VALIDATION, EXACT, NEAR, CAP = range(5)
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from llm.errors import DataError
@@ -66,7 +66,7 @@ def find(pattern: str) -> Match:
         ) from error
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str) -> io.BufferedReader:
     """A file for reading and seeking; the caller closes it."""
     if not is_uri(path):
         return open(path, "rb")

@@ -1,11 +1,11 @@
 """Whether a document is kept: rules with names and bounds, cheap ones first, language last.
 
 C4's come first since they remove lines: every other rule judges the text that would be kept. The
-reason of a verdict is the name of the first rule that is broken, as the spec writes it.
+reason of a verdict is the name of the first rule that is broken, as the spec writes it:
+characters.least, gopher.stop_words, words.
 """
 
-from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llm import c4, gopher, repetition
 from llm.corpus_config import CharactersConfig, FilterConfig
@@ -27,11 +27,6 @@ class Filters:
     def __init__(self, config: FilterConfig) -> None:
         self.config = config
         self.words = read_word_list(config.words.file) if config.words else None
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all rules that are on, in the order in which they are looked at."""
-        return [name for group in ORDER for name in names(group, getattr(self.config, group))]
 
     def judge(self, text: str) -> Verdict:
         """Look at a text rule by rule until one is broken."""
@@ -63,18 +58,3 @@ def broken_length(text: str, config: CharactersConfig) -> str | None:
     if len(text) < config.least:
         return "least"
     return "most" if config.most is not None and len(text) > config.most else None
-
-
-ORDER = ("c4", "characters", "gopher", "words", "repetition", "language")
-
-WHOLE = ("words", "language")
-"""Groups that are one rule."""
-
-
-def names(group: str, config: Any) -> list[str]:
-    """Names of a group's rules that are on."""
-    if config is None or group in WHOLE:
-        return [] if config is None else [group]
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    on = [name for name, value in values.items() if value is not None and value is not False]
-    return [f"{group}.{name}" for name in on]

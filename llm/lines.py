@@ -11,6 +11,7 @@ however long its lines: that bounds the memory.
 """
 
 import codecs
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -37,7 +38,7 @@ class Chunk(NamedTuple):
 class Lines:
     """The lines of a file that begin in [start, stop), open for reading."""
 
-    file: BinaryIO
+    file: io.BufferedReader
     start: int
     stop: float
     codec: str
@@ -52,11 +53,18 @@ class Lines:
         """A file's first line without the byte order mark that it may begin with."""
         return data.removeprefix(mark_of(self.codec))
 
+    def split(self, start: int, data: bytes) -> Iterator[Chunk]:
+        """The lines of a run of whole ones."""
+        for line in io.BytesIO(data):
+            yield Chunk(start, line if start else self.unmarked(line))
+            start += len(line)
+
     def is_blank(self, chunk: Chunk) -> bool:
         """Whether this is a whole line of white space, of any script."""
-        if not (chunk.opens and chunk.data.endswith(b"\n")):
-            return False
-        return not chunk.data.strip() or chunk.data.decode(self.codec, "replace").isspace()
+        data = chunk.data
+        if b"!" <= data[:1] <= b"~" or not (chunk.opens and data.endswith(b"\n")):
+            return False  # the usual line begins with a character of ASCII
+        return not data.strip() or data.decode(self.codec, "replace").isspace()
 
 
 def open_lines(path: str, start: int, stop: int, encoding: str) -> Lines:
@@ -75,16 +83,40 @@ def whole_lines(
     lines: Lines, longest: int | None, too_long: Callable[[int, int], None]
 ) -> Iterator[Chunk]:
     """Lines one by one; `too_long` is told of the others: where they are and their size."""
+    for start, data in runs_of_lines(lines, longest, too_long):
+        yield from lines.split(start, data)
+
+
+def runs_of_lines(
+    lines: Lines, longest: int | None, too_long: Callable[[int, int], None]
+) -> Iterator[tuple[int, bytes]]:
+    """`whole_lines` in runs of about 64 KiB, each with its start; a byte order mark is left on."""
     start = first_line(lines)
-    limit = -1 if longest is None else longest
-    while start < lines.stop and (data := lines.file.readline(limit)):
-        size = len(data)
-        if size == limit and not data.endswith(b"\n") and (more := skip_line(lines.file)):
-            size += more
-            too_long(start, size)
-        else:
-            yield Chunk(start, data if start else lines.unmarked(data))
-        start += size
+    while start < lines.stop and (data := lines.file.read1(run_bytes(lines, start))):
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield start, data[:cut]
+            start += cut
+        if cut < len(data):
+            line, skipped = rest_of_line(lines.file, data[cut:], longest)
+            if skipped:
+                too_long(start, len(line) + skipped)
+            else:
+                yield start, line
+            start += len(line) + skipped
+
+
+def run_bytes(lines: Lines, start: int) -> int:
+    """What is read at once of the range from `start` on."""
+    return int(min(PIECE_BYTES, lines.stop - start))
+
+
+def rest_of_line(file: BinaryIO, line: bytes, longest: int | None) -> tuple[bytes, int]:
+    """A line that has begun, and how many bytes of it were passed over if it is too long."""
+    if longest is None:
+        return line + file.readline(), 0
+    line += file.readline(longest - len(line))
+    return line, 0 if line.endswith(b"\n") or len(line) < longest else skip_line(file)
 
 
 def skip_line(file: BinaryIO) -> int:
@@ -102,7 +134,8 @@ def parts_of_lines(lines: Lines) -> Iterator[Chunk]:
     start, opens = first_line(lines), True
     if start >= lines.stop:
         return
-    while data := lines.file.readline(PIECE_BYTES - 3):  # the rest of a character goes before it
+    readline = lines.file.readline
+    while data := readline(PIECE_BYTES - 3):  # the rest of a character goes before it
         yield Chunk(start, data if start else lines.unmarked(data), opens)
         start += len(data)
         opens = data.endswith(b"\n")

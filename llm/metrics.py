@@ -53,6 +53,13 @@ def quantity(value: float) -> str:
     return f"{value / 1000**power:.3g}{' kMBTPE'[power]}"
 
 
+def size_of(bytes: float) -> str:
+    """A size in three digits: 12 B, 45.6 kB, 1.3 GB."""
+    text = quantity(bytes).replace("B", "G")  # a billion bytes is a gigabyte
+    number, unit = (text[:-1], text[-1]) if text[-1].isalpha() else (text, "")
+    return f"{number} {unit}B"
+
+
 def duration(seconds: float) -> str:
     """A time in its two largest units: 42s, 3m 05s, 2h 10m, 3d 04h."""
     whole = round(seconds)

@@ -9,17 +9,17 @@ Documents are written and read a row group at a time: about 512 KiB of text is i
 document if that is larger.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llm.duplicates import Signer, exact_key
+from llm.files import replacing
 
 GROUP_BYTES = 512 << 10
 """Text of a row group."""
@@ -65,20 +65,6 @@ def summary_path(folder: Path, number: int) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written that takes its name when the block has ended well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
 def writing(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """A parquet file to be written; equal rows give equal bytes."""
     with (
@@ -108,7 +94,7 @@ class PartWriter:
     def __init__(self, file: pq.ParquetWriter, signer: Signer | None) -> None:
         self.file, self.signer = file, signer
         self.batch: list[Row] = []
-        self.rows = self.bytes = self.waiting = 0
+        self.rows = self.waiting = 0
 
     def add(self, id: str, url: str, text: str, held_out: bool) -> None:
         """Append a document."""
@@ -129,7 +115,6 @@ class PartWriter:
             columns.append(as_binary(keys))
         self.file.write_table(pa.table(columns, schema=self.file.schema))
         self.rows += len(self.batch)
-        self.bytes += self.waiting
         self.batch, self.waiting = [], 0
 
 

@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from llm.splitmix import mix
+
 ROUNDS = 8
 """Four make a network indistinguishable from a random permutation; small ones need some more."""
 
@@ -44,12 +46,5 @@ class Permutation:
         mask = (np.uint64(1) << self._half) - np.uint64(1)
         left, right = values >> self._half, values & mask
         for key in self._round_keys:
-            left, right = right, left ^ (scrambled(right + key) & mask)
+            left, right = right, left ^ (mix(right + key) & mask)
         return (left << self._half) | right
-
-
-def scrambled(values: np.ndarray) -> np.ndarray:
-    """Every bit of the result depends on every bit of a value (splitmix64's last step)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

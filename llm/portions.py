@@ -63,14 +63,12 @@ def short_name(source: str, root: str, path: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def portions_of(
-    source: str, root: str, units: Iterable[Unit], most: int = PORTION_BYTES
-) -> Iterator[Portion]:
-    """Units in runs of at most so many bytes, in their order; a larger one stays alone."""
+def portions_of(source: str, root: str, units: Iterable[Unit]) -> Iterator[Portion]:
+    """Units in runs of at most PORTION_BYTES, in their order; a larger one stays alone."""
     run: list[Unit] = []
     size = 0
     for unit in units:
-        if run and size + unit.bytes > most:
+        if run and size + unit.bytes > PORTION_BYTES:
             yield Portion(source, root, tuple(run))
             run, size = [], 0
         run.append(unit)
@@ -201,7 +199,6 @@ def summarised(writer: PartWriter, books: Books) -> dict[str, Any]:
     """What is known of a part without opening it."""
     return {
         "rows": writer.rows,
-        "bytes": writer.bytes,
         "ledger": books.ledger.to_json(),
         "samples": books.samples.to_json(),
     }

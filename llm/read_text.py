@@ -1,31 +1,54 @@
 """Documents of txt units: lines without their ends, paragraphs without their last one, pieces."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterable, Iterator
 
-from llm.lines import Chunk, Lines, open_lines, owned_parts, paragraphs_of, pieces_of, whole_lines
+from llm.lines import (
+    Chunk,
+    Lines,
+    open_lines,
+    owned_parts,
+    paragraphs_of,
+    pieces_of,
+    runs_of_lines,
+)
 from llm.reading import Document, Reading
 
 
 def read_txt(reading: Reading) -> Iterator[Document]:
     """The unit's documents as `documents:` says; what is blank is none."""
-    unit = reading.unit
+    unit, kind = reading.unit, reading.config.documents
     with open_lines(unit.path, unit.start, unit.stop, reading.encoding) as lines:
-        for chunk in chunks_of(reading, lines):
-            text = decoded(reading, lines.codec, chunk)
-            if text and not text.isspace():
-                trimmed = text if reading.config.documents == "file" else text.rstrip("\r\n")
-                yield Document(str(chunk.start), trimmed)
+        if kind == "line":
+            yield from read_lines(reading, lines)
+        elif kind == "paragraph":
+            for paragraph in paragraphs_of(lines):
+                yield from read_chunks(reading, lines, pieces_of(paragraph, lines.codec))
+        else:
+            yield from read_chunks(reading, lines, pieces_of(owned_parts(lines), lines.codec))
 
 
-def chunks_of(reading: Reading, lines: Lines) -> Iterator[Chunk]:
-    """The bytes of each document."""
-    if reading.config.documents == "line":
-        yield from whole_lines(lines, reading.longest_line, reading.too_long)
-    elif reading.config.documents == "paragraph":
-        for paragraph in paragraphs_of(lines):
-            yield from pieces_of(paragraph, lines.codec)
-    else:
-        yield from pieces_of(owned_parts(lines), lines.codec)
+def read_lines(reading: Reading, lines: Lines) -> Iterator[Document]:
+    """Lines, decoded many at once; one by one where that fails, to find out which it is."""
+    for start, data in runs_of_lines(lines, reading.longest_line, reading.too_long):
+        try:
+            text = (data if start else lines.unmarked(data)).decode(lines.codec)
+        except UnicodeDecodeError:
+            yield from read_chunks(reading, lines, lines.split(start, data))
+            continue
+        for row, line in zip(io.BytesIO(data), text.split("\n"), strict=False):
+            if line and not line.isspace():
+                yield Document(str(start), line.rstrip("\r"))
+            start += len(row)
+
+
+def read_chunks(reading: Reading, lines: Lines, chunks: Iterable[Chunk]) -> Iterator[Document]:
+    """A document for each chunk."""
+    whole = reading.config.documents == "file"
+    for chunk in chunks:
+        text = decoded(reading, lines.codec, chunk)
+        if text and not text.isspace():
+            yield Document(str(chunk.start), text if whole else text.rstrip("\r\n"))
 
 
 def decoded(reading: Reading, codec: str, chunk: Chunk) -> str | None:

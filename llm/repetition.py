@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llm.corpus_config import RepetitionConfig
+from llm.splitmix import STEP, mix
 from llm.view import View
-from llm.words import mix
 
 PARAGRAPHS = re.compile(r"\n\s*\n")
 
@@ -24,8 +24,7 @@ TOP = {n: f"top_{n}_gram" for n in (2, 3, 4)}
 
 REPEATED = {n: f"repeated_{n}_grams" for n in range(5, 11)}
 
-
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
+FACTOR = np.uint64(STEP)
 """Odd; it makes a hash of words depend on their order."""
 
 

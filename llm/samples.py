@@ -40,11 +40,9 @@ class Sample:
 class Samples:
     """The samples with the smallest ranks, by kind and name."""
 
-    def __init__(self, seed: int, samples: Iterable[Sample] = ()) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.best: dict[tuple[Kind, str], list[Sample]] = {}
-        for sample in samples:
-            self.add(sample)
 
     def offer(
         self,

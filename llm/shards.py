@@ -177,7 +177,7 @@ def unknown_suffix(pattern: str, file: Found) -> DataError:
 def list_units(
     shards: list[Shard], unit_bytes: int = 1 << 18, encoding: str = "utf-8", bad: Bad = fail
 ) -> list[Unit]:
-    """All units of all shards, in order. Opens only footers, headers and trailers of files.
+    """All units of all shards, in order. Reads only footers, headers and trailers of files.
 
     `encoding` is that of the config: a file whose lines cannot be found in its bytes is one unit.
     """
@@ -203,7 +203,12 @@ def units_or_damage(shard: Shard, unit_bytes: int, encoding: str) -> list[Unit] 
     except DamageError as error:
         return error.damage
     except OSError as error:
-        return Damage("damaged file", shard.path, "", f"cannot be read: {error}", shard.bytes)
+        return unreadable(shard, error)
+
+
+def unreadable(shard: Shard, error: OSError) -> Damage:
+    """A file that the operating system does not give."""
+    return Damage("damaged file", shard.path, "", f"cannot be read: {error}", shard.bytes)
 
 
 def units_of(shard: Shard, unit_bytes: int, encoding: str) -> list[Unit]:
@@ -215,6 +220,7 @@ def units_of(shard: Shard, unit_bytes: int, encoding: str) -> list[Unit]:
         return [Unit(shard.path, shard.format, 0, shard.bytes, size)]
     if not can_be_cut(shard, encoding):
         return [Unit(shard.path, shard.format, 0, shard.bytes, shard.bytes)]
+    open_file(shard.path).close()  # a file that cannot be opened is one damage, not one a unit
     starts = range(0, shard.bytes, unit_bytes)
     ends = (min(start + unit_bytes, shard.bytes) for start in starts)
     return [
@@ -234,16 +240,18 @@ def can_be_cut(shard: Shard, encoding: str) -> bool:
 # -- digest ----------------------------------------------------------------------------------------
 
 
-def digest(shards: list[Shard]) -> str:
+def digest(shards: list[Shard], bad: Bad = fail) -> str:
     """A hex name of the corpus' content that does not depend on the folder it lies in.
 
     Made of each file's name relative to the folder common to all, its size, and its content: whole
     up to 64 MiB, beyond that samples and the modification time. A remote file is not downloaded:
-    its server's version mark stands for its content, or samples if it has none.
+    its server's version mark stands for its content, or samples if it has none. A file that cannot
+    be read has no content, but is told to `bad`.
     """
     common = common_parts([shard.path.split("/")[:-1] for shard in shards])
     whole = hashlib.sha256()
-    for shard, content in zip(shards, in_parallel(content_digest, shards), strict=True):
+    contents = in_parallel(partial(content_digest, bad=bad), shards)
+    for shard, content in zip(shards, contents, strict=True):
         name = "/".join(shard.path.split("/")[common:])
         whole.update(f"{name}\0{shard.bytes}\0{content}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
@@ -255,23 +263,24 @@ def common_parts(paths: list[list[str]]) -> int:
     return sum(takewhile(bool, same))
 
 
-def content_digest(shard: Shard) -> str:
+def content_digest(shard: Shard, bad: Bad) -> str:
     """What stands for one file's content."""
-    if is_uri(shard.path):
-        return shard.version or hashed(shard, sample)
-    if shard.bytes > READ_WHOLE:
-        return f"{shard.version} {hashed(shard, sample)}"
-    return hashed(shard, everything)
+    try:
+        if is_uri(shard.path):
+            return shard.version or hashed(sample(shard))
+        if shard.bytes > READ_WHOLE:
+            return f"{shard.version} {hashed(sample(shard))}"
+        return hashed(everything(shard))
+    except OSError as error:
+        bad(unreadable(shard, error))
+        return "unreadable"
 
 
-def hashed(shard: Shard, blocks: Callable[[Shard], Iterator[bytes]]) -> str:
+def hashed(blocks: Iterator[bytes]) -> str:
     """Digest of some of a file's blocks."""
     result = hashlib.sha256()
-    try:
-        for block in blocks(shard):
-            result.update(block)
-    except OSError as error:
-        raise DataError(f"{shard.path}: cannot be read: {error}") from error
+    for block in blocks:
+        result.update(block)
     return result.hexdigest()
 
 

@@ -3,7 +3,9 @@
 Filters, duplicates and contamination all look at words. A python string for each of them costs
 more than everything that is then done with it, so a text is taken apart as an array of characters:
 one lookup gives every character's kind, borders between kinds are borders of words, and a word's
-hash is a sum over its characters. It takes about 7 ns a character, whatever the language.
+hash is a sum over its characters. It takes about 7 ns a character, whatever the language. What
+Unicode says of a character is looked up once for its block of 256, when a text first has one of
+them: doing so for all blocks would cost every process 0.2 s, and most texts need four.
 
 A word is a run of letters, marks and digits; in scripts that put no spaces between words (Chinese,
 Japanese, Thai, Lao, Khmer, Burmese) every character is one. Hashes depend on nothing but the
@@ -12,10 +14,13 @@ word: neither on the process, as python's do, nor on the machine.
 
 import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+
+from llm.splitmix import STEP, mix, random_numbers
 
 SPACE, SYMBOL, LETTER, DIGIT, ALONE = range(5)
 """Kinds of characters; ALONE: a letter that is a word of its own."""
@@ -33,15 +38,14 @@ ALONE_SCRIPTS = (
     (0xFF66, 0xFF9F),
 )
 
-HARD = 0xFFFFFFFF
+CODES = sys.maxunicode + 1
+
+HARD = CODES
 """In place of a folded character: it gives several or depends on those around it."""
 
 BLOCK = 1 << 15
 """Characters hashed at a time, so that the arrays stay in the cache; of a longer word only the
 first so many count."""
-
-BASE = 0x9E3779B97F4A7C15
-"""B of the hash: odd, hence it has an inverse."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def normal(text: str) -> str:
     if text.isascii():
         return text.lower()
     text = text.replace("…", "...")  # the one frequent character of English text that is HARD
-    folded = folded_codes()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
+    folded = folded_codes()(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32))
     if folded.max() != HARD:
         return folded.tobytes().decode("utf-32-le", "surrogatepass")
     return fold(text)
@@ -86,7 +90,7 @@ def characters(text: str) -> tuple[np.ndarray, np.ndarray]:
         data = text.encode()
         return np.frombuffer(data, np.uint8), np.frombuffer(data.translate(ascii_kinds()), np.uint8)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    return codes, kind_of_code()[codes]
+    return codes, kinds_of_codes()(codes)
 
 
 def spans(inside: np.ndarray, joined: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +123,7 @@ def running_sums(codes: np.ndarray) -> np.ndarray:
     """Sums of h(c_i) B^i over the characters before each place: (C + 1,) uint64."""
     sums = np.empty(len(codes) + 1, np.uint64)
     sums[0] = 0
-    terms = character_hashes()[codes]
+    terms = character_hashes(0x20000 if codes.max() < 0x20000 else CODES)[codes]
     terms *= powers()[0][: len(codes)]
     np.cumsum(terms, out=sums[1:])
     return sums
@@ -134,76 +138,80 @@ def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
     return mix(total)
 
 
-def mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's last step (Steele et al. 2014): bits that depend on all bits, one to one."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def random_numbers(count: int, salt: int) -> np.ndarray:
-    """SplitMix64's stream from `salt` on: (count,) uint64."""
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return mix(steps + np.uint64(salt))
-
-
 @cache
-def character_hashes() -> np.ndarray:
-    """A random number for every code point."""
-    return random_numbers(sys.maxunicode + 1, salt=0)
+def character_hashes(count: int) -> np.ndarray:
+    """A random number for each of the first code points."""
+    return random_numbers(count, salt=0)
 
 
 @cache
 def powers() -> tuple[np.ndarray, np.ndarray]:
     """B^i and B^-i modulo 2^64 for the places of a block: (BLOCK,) uint64 each."""
-    bases = (BASE, pow(BASE, -1, 1 << 64))
+    bases = (STEP, pow(STEP, -1, 1 << 64))  # B; odd, so it has an inverse
     up, down = (np.cumprod(np.full(BLOCK, base, np.uint64)) for base in bases)
     return tuple(np.append(np.uint64(1), part[:-1]) for part in (up, down))  # type: ignore
+
+
+class Table:
+    """A number for every code point, worked out for a block when it is first asked for."""
+
+    def __init__(self, of: Callable[[int], int], kind: type[np.unsignedinteger]) -> None:
+        self.of = of
+        self.unknown = np.iinfo(kind).max
+        self.numbers = np.full(CODES, self.unknown, kind)
+
+    def __call__(self, codes: np.ndarray) -> np.ndarray:
+        """The numbers of characters: (C,)."""
+        numbers = self.numbers[codes]
+        if len(numbers) and numbers.max() == self.unknown:
+            for block in np.unique(codes[numbers == self.unknown] >> 8).tolist():
+                here = range(block << 8, (block + 1) << 8)
+                self.numbers[here.start : here.stop] = [self.of(code) for code in here]
+            numbers = self.numbers[codes]
+        return numbers
 
 
 @cache
 def ascii_kinds() -> bytes:
     """Kinds of bytes below 128, for bytes.translate."""
-    return kind_of_code()[:256].tobytes()
+    return kinds_of_codes()(np.arange(256)).tobytes()
 
 
 @cache
-def folded_codes() -> np.ndarray:
+def kinds_of_codes() -> Table:
+    """The kind of every code point."""
+    return Table(kind_of, np.uint8)
+
+
+@cache
+def folded_codes() -> Table:
     """What `fold` makes of every code point if that does not depend on others, else HARD."""
-    folded = np.arange(sys.maxunicode + 1, dtype=np.uint32)
-    joining = joining_codes()
-    for code in (*range(0x3400), *range(0xA000, 0xAC00), *range(0xD7A4, 0x20000)):
-        text = fold(chr(code))
-        joins = len(text) != 1 or not joining.isdisjoint((code, ord(text)))
-        folded[code] = HARD if joins or unicodedata.combining(text) else ord(text)
-    folded[0x2F800:0x2FA20] = folded[0xE0000:0xF0000] = HARD  # Han of other forms, tags
-    return folded
+    return Table(folded_code, np.uint32)
 
 
+def folded_code(code: int) -> int:
+    """What `fold` makes of a code point, or HARD."""
+    text = fold(chr(code))
+    joins = len(text) != 1 or not joining_codes().isdisjoint((code, ord(text)))
+    return HARD if joins or unicodedata.combining(text) else ord(text)
+
+
+@cache
 def joining_codes() -> set[int]:
     """Characters that become one with the character before them."""
-    parts = (unicodedata.decomposition(chr(code)).split() for code in range(0x20000))
+    parts = map(str.split, filter(None, map(unicodedata.decomposition, map(chr, range(0x20000)))))
     joining = {int(part[1], 16) for part in parts if len(part) == 2 and part[0][0] != "<"}
     return joining | set(range(0x1160, 0x1200))  # Hangul vowels and finals
 
 
-@cache
-def kind_of_code() -> np.ndarray:
-    """The kind of every code point; those above the first two planes are Han or symbols."""
-    kinds = np.full(sys.maxunicode + 1, SYMBOL, np.uint8)
-    kinds[:0x20000] = np.fromiter(map(kind_of, map(chr, range(0x20000))), np.uint8)
-    for first, last in ALONE_SCRIPTS:
-        part = kinds[first : last + 1]
-        part[part == LETTER] = ALONE
-    kinds[0x20000:0x40000] = ALONE
-    return kinds
-
-
-def kind_of(character: str) -> int:
-    """Kind of a character, scripts aside."""
-    category = unicodedata.category(character)
+def kind_of(code: int) -> int:
+    """Kind of a character; those above the first two planes are Han or symbols."""
+    if code >= 0x20000:
+        return ALONE if code < 0x40000 else SYMBOL
+    category = unicodedata.category(chr(code))
     if category[0] in "LM":
-        return LETTER
+        alone = any(first <= code <= last for first, last in ALONE_SCRIPTS)
+        return ALONE if alone else LETTER
     if category[0] == "N":
         return DIGIT
-    return SPACE if category[0] == "Z" or character.isspace() else SYMBOL
+    return SPACE if category[0] == "Z" or chr(code).isspace() else SYMBOL

@@ -3,8 +3,8 @@
 The same 148 MB of English (Debian packages, `_debian.py`), the same tokenizer (unigram, 8192), the
 same `Sequences`: Ray Data with two CPUs, torch's DataLoader with two processes that take positions
 in turn, and sentencepiece alone in two processes with the text already in memory. Rates are steady
-ones, without the first 150 blocks; the start is told apart. Then: how soon a run continues that stopped
-at the beginning of an epoch, and at 90% of it.
+ones, without the first 150 blocks; the start is told apart. Then: how soon a run continues that
+stopped at the beginning of an epoch, and at 90% of it.
 """
 
 import multiprocessing

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from jobs import auto
 from jobs.facts import Facts, SourceFacts, Text, gather, refresh
-from jobs.figures import size_of
 from jobs.load import load
 from jobs.plan import Plan, resolve
 from jobs.show import show
@@ -332,9 +331,3 @@ def test_shakespeare_is_the_well_known_small_model() -> None:
     count = parameters(auto.model(stage.model), 65)
     # the public one counts 10.65M without positions: 12 x 6 x 384^2 + 65 x 384 + 13 x 384
     assert sum(count.values()) - count["positions"] == 10_646_784
-
-
-def test_numbers_are_for_people() -> None:
-    assert size_of(1_300_000_000) == "1.3 GB"
-    assert size_of(142) == "142 B"
-    assert size_of(2_000_000) == "2 MB"

@@ -5,7 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from rich.console import Console
@@ -16,6 +16,7 @@ from jobs.load import load
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.show import show
 from jobs.spec import PretrainStage, Spec
+from llm import shards
 from llm.errors import DataError
 
 SPEC = """\
@@ -181,6 +182,21 @@ def test_a_file_that_cannot_be_opened_stops_the_plan_only_where_it_is_to_fail() 
     assert planned(many).by_name["corpus"].source_bytes["wiki"] == 11
     with pytest.raises(DataError, match=r"sources\.wiki\.shards: .*b\.txt: is not a regular file"):
         planned(many, "stages.corpus.bad_files=fail")
+
+
+def test_a_file_without_read_permission_stops_the_plan_only_where_it_is_to_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def locked(path: str) -> BinaryIO:
+        if path.endswith("wiki.txt"):
+            raise PermissionError(13, "Permission denied", path)
+        return open(path, "rb")
+
+    before = planned().by_name["corpus"].fingerprint
+    monkeypatch.setattr(shards, "open_file", locked)
+    assert planned().by_name["corpus"].fingerprint not in (None, before)
+    with pytest.raises(DataError, match=r"sources\.wiki\.shards: .*cannot be read: .*Permission"):
+        planned("stages.corpus.bad_files=fail")
 
 
 def test_a_missing_word_list_or_evaluation_file_is_named() -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from jobs.progress import Watch, shortened, telling
+from jobs.progress import Log, Watch, shortened, telling
 
 START = {
     "event": "start",
@@ -86,3 +86,15 @@ def test_how_far_a_stage_is_stands_in_a_line_as_it_is(terminal: bool) -> None:
 
 def test_an_event_nobody_shows_is_no_error() -> None:
     assert shown({"event": "checkpoint", "step": 1, "path": "x"}) == ""
+
+
+def test_a_log_tells_of_the_same_every_ten_seconds_but_of_its_beginning_and_end() -> None:
+    now, lines = 0.0, list[str]()
+    log = Log(lines.append, lambda: now)
+    for second in range(26):
+        now = float(second)
+        log(f"read {second}/25 portions, {4 * second}%, {second / 2:.1f} MB/s")
+    log("looking for near duplicates")
+    log("found near duplicates: 1,234")
+    log.flush()
+    assert [line.split()[1] for line in lines] == ["0/25", "10/25", "20/25", "25/25", "for", "near"]

@@ -194,6 +194,7 @@ def corpus_file(tmp_path: Path) -> str:
             "has; without one: web",
         ),
         (["stages.corpus.sources.a/b={shards: a, weight: 1}"], "a source's name is made of"),
+        (["stages.corpus.sources._x={shards: a, weight: 1}"], "digits, _ and -, not _ or - first"),
         ([f"{WEB}.shards=[a, pydoc://]"], f"{WEB}.shards: pydoc:// stands alone"),
         (
             [f"{WEB}.shards=pydoc://", f"{WEB}.format=jsonl"],

@@ -256,6 +256,13 @@ def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     assert [damage.reason for damage in damages] == ["damaged file"]
 
 
+def test_line_that_is_not_utf8_costs_that_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.txt", "\ufeffé\n".encode() + b"\xff\nc\r\n\n" + b"d" * 200_000)
+    documents, damages = read(path, documents="line")
+    assert documents == [("0", "é", ""), ("8", "c", ""), ("12", "d" * 200_000, "")]
+    assert reasons(damages) == [("invalid encoding", "6")]
+
+
 # -- names -----------------------------------------------------------------------------------------
 
 

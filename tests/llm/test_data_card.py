@@ -2,14 +2,12 @@
 
 from html.parser import HTMLParser
 
-import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.corpus_config import CorpusConfig, FilterConfig, LanguageConfig, SourceConfig
 from llm.corpus_report import POLICY, compared, report_page, shown
-from llm.corpus_tables import size
 from llm.damage import Damage
 from llm.data_card import data_card, escaped
 from llm.ledger import Ledger
@@ -155,12 +153,3 @@ def test_marked_differences_still_show_both_texts(before: str, after: str) -> No
         for tag in ("<ins>", "</ins>", "<del>", "</del>"):
             plain = plain.replace(tag, "")
         assert "↵" in text or plain == shown(text)
-
-
-@pytest.mark.parametrize(
-    ("bytes", "words"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (-1500, "-1.5 kB"), (999_600, "1 MB"),
-     (12_345_678, "12.3 MB"), (5 * 10**15, "5e+03 TB")],
-)  # fmt: skip
-def test_sizes_are_said_in_three_figures(bytes: int, words: str) -> None:
-    assert size(bytes) == words

@@ -6,6 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,6 +78,17 @@ def plain_paragraphs(text: str) -> list[str]:
 @settings(max_examples=80, deadline=None)
 def test_lines_are_the_same_for_every_unit_size(content: bytes, unit_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
+        path = written(Path(folder), "x.txt", content)
+        expected = kept([line.rstrip("\r") for line in plain_text(content).split("\n")])
+        assert read(path, unit_bytes, documents="line") == expected
+
+
+@given(texts, st.integers(1, 40), st.integers(4, 20))
+@settings(max_examples=80, deadline=None)
+def test_lines_are_the_same_however_much_is_read_at_once(
+    content: bytes, unit_bytes: int, read_bytes: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, mock.patch("llm.lines.PIECE_BYTES", read_bytes):
         path = written(Path(folder), "x.txt", content)
         expected = kept([line.rstrip("\r") for line in plain_text(content).split("\n")])
         assert read(path, unit_bytes, documents="line") == expected

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from llm.corpus_config import NearConfig
 from llm.duplicates import (
     Signer,
+    alike,
     batches,
     bucket_edges,
     components,
-    drop,
     exact_key,
     jaccard,
     words_of,
@@ -227,23 +227,24 @@ def test_a_long_chain_in_any_order_is_one_component() -> None:
     assert not roots.any()
 
 
-# -- what is dropped -------------------------------------------------------------------------------
+# -- what is alike ---------------------------------------------------------------------------------
 
 
-def test_all_but_the_first_of_those_that_are_alike_are_dropped() -> None:
-    sets = {3: range(0, 10), 5: range(1, 11), 8: range(2, 12), 9: range(50, 60)}
-    arrays = [np.array(list(part), np.uint64) for part in sets.values()]
-    edges = edges_of([(3, 5), (5, 8), (3, 8), (8, 9)])  # 9/11, 9/11, 8/12, 0
-    assert drop(edges, np.array([3, 5, 8, 9]), arrays, 0.8).tolist() == [5, 8]
-    assert drop(edges, np.array([3, 5, 8, 9]), arrays, 9 / 11).tolist() == [5, 8]
-    assert drop(edges, np.array([3, 5, 8, 9]), arrays, 0.82).tolist() == []
-    assert drop(
-        edges[2:], np.array([9, 8, 3]), [arrays[3], arrays[2], arrays[0]], 0.6
-    ).tolist() == [8]
+def test_edges_stay_whose_ends_are_similar_enough() -> None:
+    sets = {3: range(0, 10), 5: range(1, 11), 8: range(2, 12), 9: range(50, 60), 4: range(0, 5)}
+    docs, arrays = np.array(list(sets)), [np.array(list(s), np.uint64) for s in sets.values()]
+    edges = edges_of([(5, 8), (3, 5), (3, 8), (8, 9), (3, 4)])  # 9/11, 9/11, 8/12, 0, 5/10
+    for threshold, expected in {
+        0.82: [],
+        9 / 11: [[5, 8], [3, 5]],
+        8 / 12: [[5, 8], [3, 5], [3, 8]],
+        0.5: [[5, 8], [3, 5], [3, 8], [3, 4]],
+    }.items():
+        assert alike(edges, docs, arrays, threshold).tolist() == expected
 
 
-def test_nothing_is_dropped_without_edges() -> None:
-    assert drop(edges_of([]), np.array([], np.int64), [], 0.8).tolist() == []
+def test_without_edges_nothing_is_alike() -> None:
+    assert alike(edges_of([]), np.array([], np.int64), [], 0.8).shape == (0, 2)
 
 
 def found_pairs(texts: list[str], config: NearConfig) -> set[tuple[int, int]]:

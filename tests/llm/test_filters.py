@@ -4,6 +4,7 @@ import json
 import pickle
 from collections import Counter
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -27,9 +28,15 @@ ENGLISH = (
 )
 
 
+def is_key(reason: str) -> bool:
+    """Whether a reason is written as the spec's keys are."""
+    group, _, rule = reason.partition(".")
+    hints = get_type_hints(FilterConfig)[group]
+    return not rule or rule in get_args(hints)[0].__dataclass_fields__
+
+
 def test_without_rules_everything_is_kept() -> None:
     filters = Filters(FilterConfig())
-    assert filters.names == []
     assert filters.judge("{}") == ("{}", None)
 
 
@@ -70,24 +77,7 @@ def test_a_verdict_names_the_first_broken_rule(
 ) -> None:
     filters = Filters(all_rules(word_file))
     assert filters.judge(text).reason == reason
-    assert reason is None or reason in filters.names
-
-
-def test_names_are_those_of_the_spec_and_only_of_rules_that_are_on(word_file: str) -> None:
-    config = FilterConfig(
-        characters=CharactersConfig(most=9),
-        gopher=GopherConfig(stop_words=None, symbols=None, ellipsis_lines=0.0),
-        c4=C4Config(braces=False),
-        words=WordsConfig(file=word_file),
-        language=LanguageConfig(keep=("en",)),
-    )
-    names = Filters(config).names
-    assert names[0] == "c4.line_ends"
-    assert names[-2:] == ["words", "language"]
-    assert "characters.most" in names
-    assert {"gopher.least_words", "gopher.ellipsis_lines"} <= set(names)
-    assert {"gopher.stop_words", "gopher.symbols", "c4.braces"}.isdisjoint(names)
-    assert not any(name.startswith("repetition") for name in names)
+    assert reason is None or is_key(reason)
 
 
 def test_lines_that_c4_removes_are_judged_by_no_other_rule() -> None:
@@ -117,7 +107,7 @@ def test_no_text_is_too_strange_to_be_judged(text: str) -> None:
     )
     filters = Filters(config)
     kept, reason = filters.judge(text)
-    assert reason is None or reason in filters.names
+    assert reason is None or is_key(reason)
     assert kept == "\n".join(line for line in text.splitlines())
 
 

@@ -1,12 +1,13 @@
 """The books: every document and byte has one place, and portions add up to a corpus."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.damage import REASONS, Damage
+from llm.damage import Damage, Reason
 from llm.ledger import Amount, Ledger, total
 
 
@@ -65,7 +66,7 @@ def test_books_travel_as_json(documents: list[tuple[str, int, int]]) -> None:
     assert Ledger.from_json(json.loads(json.dumps(ledger.to_json()))) == ledger
 
 
-@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("reason", get_args(Reason))
 def test_a_damage_is_read_and_dropped(reason: str) -> None:
     ledger = Ledger()
     ledger.damage(Damage(reason, "/x/a", "3", "is broken", 12), "web/a")  # type: ignore[arg-type]

@@ -2,12 +2,15 @@
 
 import pytest
 
+from llm.data import Cursor
 from llm.meter import Meter
+from llm.step_log import Span
 from llm.train import StepReport
 
 
 def report(step: int, tokens: int, seconds: float, waited: float, loss: float = 2.0) -> StepReport:
-    return StepReport(step, loss, 1e-3, 0.5, tokens, seconds, waited)
+    span = Span(Cursor(), Cursor(0, 8), tokens, checksum=0)
+    return StepReport(step, loss, 1e-3, 0.5, span, seconds, waited)
 
 
 def test_a_reading_covers_the_steps_since_the_last_one() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llm.metrics import Event, RunLog, duration, quantity, read_log, step_line
+from llm.metrics import Event, RunLog, duration, quantity, read_log, size_of, step_line
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,15 @@ from llm.metrics import Event, RunLog, duration, quantity, read_log, step_line
 )
 def test_quantities_have_three_digits(value: float, text: str) -> None:
     assert quantity(value) == text
+
+
+@pytest.mark.parametrize(
+    ("bytes", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (-1500, "-1.5 kB"), (999_600, "1 MB"),
+     (12_345_678, "12.3 MB"), (1_300_000_000, "1.3 GB"), (5 * 10**15, "5 PB")],
+)  # fmt: skip
+def test_sizes_are_said_in_three_figures(bytes: int, words: str) -> None:
+    assert size_of(bytes) == words
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import gzip
 import shutil
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import pytest
 import zstandard
 
 from llm import shards as module
+from llm.damage import Damage
 from llm.errors import DataError
 from llm.shards import Shard, Unit, digest, list_shards, list_units, too_large_to_stream
 
@@ -121,8 +123,9 @@ def test_missing_client_says_what_to_install(
         list_shards((f"{scheme}://bucket/x.txt",), "auto")
 
 
-def test_text_file_is_cut_into_adjoining_ranges() -> None:
-    units = list_units([Shard("/x.txt", "txt", 2500)], unit_bytes=1000)
+def test_text_file_is_cut_into_adjoining_ranges(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes(b"a" * 2500)
+    units = list_units(list_shards((str(tmp_path),), "auto"), unit_bytes=1000)
     assert [(u.start, u.stop, u.bytes) for u in units] == [
         (0, 1000, 1000),
         (1000, 2000, 1000),
@@ -239,6 +242,33 @@ def test_large_file_is_digested_by_samples(tmp_path: Path, monkeypatch: pytest.M
     before = digest([shard])
     path.write_bytes(b"a" * 9_999 + b"b")  # the last block is always among the samples
     assert digest([Shard(shard.path, "txt", 10_000, shard.version)]) != before
+
+
+def test_a_file_without_read_permission_is_one_damage_and_has_no_content(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = list_shards((str(folder),), "auto")
+
+    def locked(path: str) -> BinaryIO:  # whoever runs tests as root may read everything
+        if path.endswith("b.txt"):
+            raise PermissionError(13, "Permission denied", path)
+        return open(path, "rb")
+
+    before = digest(shards)
+    monkeypatch.setattr(module, "open_file", locked)
+    for reported in (partial(digest, shards), partial(list_units, shards, unit_bytes=1)):
+        damages: list[Damage] = []
+        reported(bad=damages.append)
+        assert [(d.reason, d.path, d.place, d.bytes) for d in damages] == [
+            ("damaged file", str(folder / "b.txt"), "", 3)
+        ]
+        with pytest.raises(DataError, match=r"b\.txt: cannot be read: .*Permission denied"):
+            reported()
+    assert digest(shards, damages.append) != before
+    assert {Path(unit.path).name for unit in list_units(shards, bad=damages.append)} == {
+        "a.txt",
+        "c.jsonl",
+    }
 
 
 def test_importing_brings_neither_arrow_nor_torch() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm.words import BLOCK, find_words, fold, ngram_hashes, normal
+from llm.words import BLOCK, Table, find_words, fold, ngram_hashes, normal
 
 PLANES = st.characters(max_codepoint=0x2FFFF, exclude_categories=["Cs"])
 
@@ -91,3 +91,18 @@ def test_every_character_folds_as_by_the_book_between_letters() -> None:
     for code in (*range(0xD800), *range(0xE000, 0x30000)):
         text = f"e{chr(code)}ᄀ"
         assert normal(text) == fold(text), hex(code)
+
+
+def test_a_table_looks_up_each_block_of_characters_once() -> None:
+    asked: list[int] = []
+
+    def double(code: int) -> int:
+        asked.append(code)
+        return 2 * code
+
+    table = Table(double, np.uint32)
+    assert asked == []
+    assert table(np.array([0x41, 0x3000, 0x42])).tolist() == [0x82, 0x6000, 0x84]
+    assert table(np.array([0x30FF, 0])).tolist() == [0x61FE, 0]
+    assert asked == [*range(0x100), *range(0x3000, 0x3100)]
+    assert table(np.array([], np.uint32)).tolist() == []

@@ -97,7 +97,7 @@ class TextConfig:
     text: str = "text"
     """Column (parquet, csv) or key (jsonl) that holds a document's text."""
     documents: Literal["file", "line", "paragraph"] = "file"
-    """What one document is in a txt shard; a file is cut at line ends into about 64 KiB each."""
+    """What one document is in a txt shard; training cuts a file at line ends, 64 KiB at most."""
     encoding: str = "utf-8"
     """Encoding of txt, csv and jsonl shards: utf-8, gb18030, big5, utf-16, ...; detect: guessed."""
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from llm.lines import (
+    SKIPPED_BYTES,
     Chunk,
     Lines,
     open_lines,
@@ -24,8 +25,23 @@ def read_txt(reading: Reading) -> Iterator[Document]:
         elif kind == "paragraph":
             for paragraph in paragraphs_of(lines):
                 yield from read_chunks(reading, lines, pieces_of(paragraph, lines.codec))
+        elif reading.largest is not None:
+            yield from read_file(reading, lines, reading.largest)
         else:
             yield from read_chunks(reading, lines, pieces_of(owned_parts(lines), lines.codec))
+
+
+def read_file(reading: Reading, lines: Lines, largest: int) -> Iterator[Document]:
+    """A whole file, which is the document of its first unit, if it is not too large."""
+    if lines.start:
+        return
+    data = lines.file.read(largest + 1)
+    if len(data) > largest:
+        size = len(data) + sum(map(len, iter(lambda: lines.file.read(SKIPPED_BYTES), b"")))
+        what = f"is a file of {size} bytes; a document has {largest} at most"
+        reading.report("too large", "0", f"{what}; say documents: line or paragraph", size)
+        return
+    yield from read_chunks(reading, lines, [Chunk(0, lines.unmarked(data))])
 
 
 def read_lines(reading: Reading, lines: Lines) -> Iterator[Document]:

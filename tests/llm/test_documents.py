@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.config import DataConfig
-from llm.documents import is_held_out, is_sampled, read_unit
+from llm.damage import Damage
+from llm.documents import is_held_out, is_sampled, read_documents, read_unit
 from llm.errors import DataError
 from llm.lines import PIECE_BYTES, incomplete
 from llm.shards import Shard, Unit, list_units
@@ -317,3 +318,33 @@ def test_samples_of_two_seeds_and_the_held_out_are_independent() -> None:
     assert len(first & second) == pytest.approx(5000, abs=200)
     assert sum(is_held_out(text, 0.5) for text in first) == pytest.approx(5000, abs=200)
     assert all(is_sampled(text, 1.0, 3) for text in documents)
+
+
+# -- whole files, as a corpus reads them -----------------------------------------------------------
+
+
+def read_corpus_file(path: Path, largest: int, unit_bytes: int) -> tuple[list[str], list[Damage]]:
+    """The documents of a file of which each is one, and what was left out."""
+    shard = Shard(str(path), "txt", path.stat().st_size)
+    damages: list[Damage] = []
+    texts = [
+        document.text
+        for unit in list_units([shard], unit_bytes)
+        for document in read_documents(unit, config(), damages.append, largest)
+    ]
+    return texts, damages
+
+
+def test_a_corpus_takes_a_file_as_one_document_however_it_is_cut(tmp_path: Path) -> None:
+    text = "".join(f"line {i} 中文\n" for i in range(20_000))  # 350 kB
+    path = written(tmp_path, "book.txt", BOM + text.encode())
+    assert read_corpus_file(path, 1_000_000, 1 << 15) == ([text], [])
+    assert len(read(path, documents="file")) > 1  # training never holds so much at once
+
+
+def test_a_file_that_is_too_large_for_a_corpus_is_left_out_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "book.txt", b"0123456789\n" * 1000)
+    texts, [damage] = read_corpus_file(path, 5000, 1 << 12)
+    assert texts == []
+    assert (damage.reason, damage.bytes) == ("too large", 11_000)
+    assert "a document has 5000 at most; say documents: line or paragraph" in damage.detail

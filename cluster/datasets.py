@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.data import Dataset
+from ray.data import DataContext, Dataset
 from ray.data.context import ShuffleStrategy
 
 from llm.errors import UserError
@@ -70,15 +70,20 @@ def numbered(count: int, function: Callable[[pa.Table], Any]) -> Dataset:
 def values(dataset: Dataset) -> Iterator[tuple[int, Any]]:
     """Numbers and values of a dataset's rows, as they come in."""
     context = dataset.context
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    in_order(context)
     context.target_max_block_size = BLOCK_BYTES
     context.shuffle_strategy = ShuffleStrategy.SHUFFLE_V2
     context.shuffle_input_batch_bytes = SHUFFLE_INPUT_BYTES
     context.shuffle_compression = "none"  # hashes do not compress, and texts are few
     for row in dataset.iter_rows():
         yield row["number"], pickle.loads(row["value"])
+
+
+def in_order(context: DataContext) -> None:
+    """Rows come in the order in which they were written down, and the terminal is left to us."""
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
 
 
 # -- in the tasks ----------------------------------------------------------------------------------

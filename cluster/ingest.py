@@ -26,6 +26,7 @@ import ray.data
 import ray.train
 from ray.data import DataContext, Dataset, ExecutionResources, TaskPoolStrategy
 
+from cluster.datasets import in_order
 from llm.data import Block, Cursor, Sequences
 
 GROUP_BYTES = 1 << 20
@@ -186,17 +187,10 @@ def keep_order(context: DataContext, read_ahead: int) -> None:
 
     `read_ahead` megabytes wait for whoever reads it at most.
     """
-    context.execution_options.preserve_order = True
+    in_order(context)
     context.execution_options.resource_limits = ExecutionResources(
         object_store_memory=read_ahead * 1e6
     )
-    quiet(context)
-
-
-def quiet(context: DataContext) -> None:
-    """Leave the terminal to us."""
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
 
 
 def blocks_of(shard: ray.data.DataIterator, micro_batch: int) -> Iterator[Block]:

@@ -1,6 +1,6 @@
 """A corpus' tokens, kept: for several epochs, or several trainings on the same text.
 
-    tokens.json            how many units there are, and with which unit each file begins
+    index.safetensors      starts: the first unit of each file; targets, bytes: (units,)
     00000.safetensors ...  ids, ends: (documents,) where each document's ids end,
                            documents: (units,) where each unit's documents end, targets: (units,)
 
@@ -8,10 +8,9 @@ A file holds the units of about 32 MiB of text. It is mapped into memory, so ask
 that unit. Whoever trains on it takes the very steps of whoever tokenises on the way.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ from safetensors.numpy import save
 
 from llm.data import Text, first_cut
 from llm.errors import ArtifactError
-from llm.files import write_atomic, write_json
+from llm.files import write_atomic
 from llm.order import Epochs, units_per_position
 from llm.packing import count_rows as rows_of
 from llm.units import Units
 
-INDEX = "tokens.json"
+INDEX = "index.safetensors"
 GROUP_BYTES = 32 << 20
 
 
@@ -60,16 +59,22 @@ def write_group(path: Path, text: Text, units: range, vocab_size: int) -> None:
 def write_index(folder: Path, units: Units, starts: list[int]) -> dict[str, int]:
     """Write what marks the cache as whole; returns its figures."""
     groups = [read_tensors(group_path(folder, group)) for group in range(len(starts))]
-    targets = [int(target) for one in groups for target in one.get_tensor("targets")]
-    documents = sum(int(one.get_tensor("documents")[-1]) for one in groups)
-    bytes = [int(size) for size in units.bytes]
-    write_json(folder / INDEX, {"starts": starts, "targets": targets, "bytes": bytes})
+    targets = np.concatenate([one.get_tensor("targets") for one in groups])
+    index = {"starts": np.array(starts, np.int64), "targets": targets, "bytes": units.bytes}
+    write_atomic(folder / INDEX, save(index))
     return {
-        "tokens": sum(targets),
-        "documents": documents,
-        "bytes": sum(bytes),
+        "tokens": int(targets.sum()),
+        "documents": sum(int(one.get_tensor("documents")[-1]) for one in groups),
+        "bytes": int(units.bytes.sum()),
         "units": len(units),
     }
+
+
+@lru_cache(maxsize=4)
+def read_index(folder: Path) -> dict[str, np.ndarray]:
+    """The index of a cache, read once a process: a terabyte's has four million units."""
+    file = read_tensors(folder / INDEX)
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 @lru_cache(maxsize=64)
@@ -89,26 +94,12 @@ class TokenCache:
 
     folder: Path
 
-    @cached_property
-    def index(self) -> dict[str, Any]:
-        """What tokens.json says."""
-        path = self.folder / INDEX
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ArtifactError(
-                f"{path}: cannot be read ({error}); remove its folder to make the tokens anew"
-            ) from error
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        return np.array(self.index["starts"])
-
     def documents(self, unit: int) -> list[np.ndarray]:
         """Tokens of each training document of a unit: int32."""
-        group = int(np.searchsorted(self._starts, unit, side="right")) - 1
+        starts = read_index(self.folder)["starts"]
+        group = int(np.searchsorted(starts, unit, side="right")) - 1
         file = read_tensors(group_path(self.folder, group))
-        inside = unit - int(self._starts[group])
+        inside = unit - int(starts[group])
         last = file.get_slice("documents")[max(0, inside - 1) : inside + 1].tolist()
         first, stop = (0 if inside == 0 else last[0]), last[-1]
         if first == stop:
@@ -120,8 +111,9 @@ class TokenCache:
 
     def row_counts(self, context: int, seed: int, epochs: int) -> Iterator[int]:
         """Rows of every position of so many epochs."""
-        targets, bytes = np.array(self.index["targets"]), np.array(self.index["bytes"])
-        order = Epochs(len(targets), units_per_position(bytes), seed)
+        index = read_index(self.folder)
+        targets = index["targets"]
+        order = Epochs(len(targets), units_per_position(index["bytes"]), seed)
         for position in range(epochs * order.positions):
             total = sum(int(targets[visit.unit]) for visit in order.visits(position))
             yield rows_of(total, context, first_cut(seed, position, context))

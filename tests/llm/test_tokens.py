@@ -49,7 +49,7 @@ def test_a_run_on_kept_tokens_sees_the_rows_of_one_without(
     documents = [fresh.text.documents(unit) for unit in range(len(units))]
     assert figures["documents"] == sum(map(len, documents))
     assert figures["tokens"] == sum(len(ids) + 1 for unit in documents for ids in unit)
-    assert len(list((tmp_path / "tokens").glob("*.safetensors"))) == 3
+    assert len(list((tmp_path / "tokens").glob("0*.safetensors"))) == 3
 
 
 def test_rows_of_epochs_are_counted_without_making_them(task: PretrainTask, tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_small_vocabularies_are_kept_in_two_bytes(task: PretrainTask, tmp_path: 
 
 def test_damaged_tokens_are_refused(task: PretrainTask, tmp_path: Path) -> None:
     keep(task, tmp_path / "tokens")
-    (tmp_path / "tokens" / "tokens.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"tokens\.json: cannot be read.*remove its folder"):
+    (tmp_path / "tokens" / tokens.INDEX).write_bytes(b"{")
+    with pytest.raises(ArtifactError, match=r"index\.safetensors: cannot be read.*remove its fold"):
         TokenCache(tmp_path / "tokens").documents(0)
     damaged = group_path(tmp_path, 0)
     damaged.write_bytes(b"nothing")

@@ -12,9 +12,9 @@ from llm.errors import ArtifactError
 
 
 def find_run(target: str, overrides: list[str], stage: str | None) -> Path:
-    """The artifact folder that is meant: given itself, or by the spec that made it."""
+    """The artifact folder that is meant: given itself, by its run, or by the spec that made it."""
     if Path(target).is_dir():
-        return Path(target)
+        return newest_training(Path(target), stage)
     spec = load(target, overrides)
     plan = resolve(spec, gather(spec))
     trainings = [one for one in plan.stages if one.kind == "pretrain" and stage in (None, one.name)]
@@ -29,6 +29,19 @@ def find_run(target: str, overrides: list[str], stage: str | None) -> Path:
             f"{spec.command('run')}"
         )
     return folder
+
+
+def newest_training(folder: Path, stage: str | None) -> Path:
+    """The training in an artifact's, a stage's or a run's folder that was worked on last."""
+    tasks = [one for depth in ("", "*/", "*/*/") for one in folder.glob(f"{depth}task.json")]
+    found = [one.parent for one in tasks if stage in (None, one.parent.parent.name)]
+    if not found:
+        what = f"training of a stage {stage!r}" if stage else "training"
+        raise ArtifactError(
+            f"{folder}: there is no {what} in it; give a spec, or a run's folder such as "
+            "runs/quickstart"
+        )
+    return max(found, key=lambda one: one.stat().st_mtime)
 
 
 def show_proof(folder: Path, console: Console) -> None:

@@ -70,7 +70,7 @@ class Dealing:
         slots = self.batch // self.micro_batch
         return chunk // self.batch * math.ceil(slots / self.workers) * self.micro_batch
 
-    def sort(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def sort(self, rows: dict[str, np.ndarray], chunk: int) -> dict[str, np.ndarray]:
         """A chunk with all rows of worker 0 first, then those of worker 1 and so on.
 
         Rows that only fill up stand at position -1; the last chunk gets as long as all others by
@@ -78,9 +78,8 @@ class Dealing:
         """
         batches = len(rows["row"]) // self.batch
         slots = np.arange(batches * self.batch).reshape(batches, -1, self.micro_batch)
-        whole = self.chunk(rows["ids"].shape[1] - 1) // self.batch
         most = math.ceil(slots.shape[1] / self.workers)
-        order = np.full((self.workers, whole, most, self.micro_batch), -1)
+        order = np.full((self.workers, chunk // self.batch, most, self.micro_batch), -1)
         for worker in range(self.workers):
             own = slots[:, worker :: self.workers]
             order[worker, :batches, : own.shape[1]] = own
@@ -122,7 +121,10 @@ class Stream:
         if self.dealing.workers == 1:
             return chunks
         return chunks.map_batches(
-            self.dealing.sort, batch_size=chunk, num_cpus=TASK_CPUS, compute=TaskPoolStrategy(1)
+            partial(self.dealing.sort, chunk=chunk),
+            batch_size=chunk,
+            num_cpus=TASK_CPUS,
+            compute=TaskPoolStrategy(1),
         ).repartition(target_num_rows_per_block=self.dealing.share(chunk), strict=True)
 
     def positions(self) -> int:

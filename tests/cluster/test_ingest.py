@@ -81,19 +81,18 @@ def test_every_batch_is_dealt_to_workers_slot_by_slot(
                 assert same(plain[step * slots + slot], block)
 
 
-def test_a_chunk_is_sorted_by_worker_and_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "MOST_CHUNK_ROWS", 9)
+def test_a_chunk_is_sorted_by_worker_and_filled_up() -> None:
     dealing = Dealing(batch=3, micro_batch=1, workers=2)
     rows = {"ids": np.arange(7)[:, None], "position": np.full(7, 5), "row": np.arange(7)}
-    dealt = dealing.sort(rows)  # two batches, 0 1 2 and 3 4 5, of three; 6 is no whole one
-    assert dealing.share(dealing.chunk(context=0)) == 6
+    dealt = dealing.sort(rows, chunk=9)  # two batches, 0 1 2 and 3 4 5, of three; 6 is left over
+    assert dealing.share(chunk=9) == 6
     assert dealt["position"].tolist() == [5, 5, 5, 5, -1, -1, 5, -1, 5, -1, -1, -1]
     assert dealt["row"][dealt["position"] >= 0].tolist() == [0, 2, 3, 5, 1, 4]
 
 
 def test_chunks_are_whole_batches_of_a_few_megabytes() -> None:
     assert Dealing(batch=16, micro_batch=8, workers=2).chunk(context=255) == 4096
-    assert Dealing(batch=512, micro_batch=8, workers=2).chunk(context=1023) == 1536
+    assert Dealing(batch=512, micro_batch=8, workers=2).chunk(context=1023) == 2048
     assert Dealing(batch=5000, micro_batch=8, workers=2).chunk(context=1023) == 5000
 
 

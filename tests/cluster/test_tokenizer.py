@@ -10,6 +10,7 @@ from llm.config import DataConfig, TokenizerConfig, ValidationConfig
 from llm.documents import is_held_out
 from llm.shards import list_shards, list_units
 from llm.tokenizer import Tokenizer
+from llm.units import Units
 from tests.tasks import write_text
 
 pytestmark = pytest.mark.ray
@@ -27,7 +28,7 @@ def all_texts(data: DataConfig) -> list[str]:
 
 
 def sample(data: DataConfig, size: int, seed: int = 1, unit_bytes: int = 4000) -> list[str]:
-    units = tuple(list_units(list_shards(data.shards, "auto"), unit_bytes))
+    units = Units.of(list_units(list_shards(data.shards, "auto"), unit_bytes))
     return list(Sample(units, data, size, seed).texts())
 
 

@@ -106,13 +106,14 @@ def timed(blocks: Iterator[int]) -> Rate:
 
 def stream(sequences: Sequences, cursor: Cursor) -> Iterator[int]:
     """What a worker gets from Ray Data."""
+    from cluster.config import ClusterConfig
     from cluster.ingest import Dealing, InOrder, Stream, blocks_of
 
     assert isinstance(sequences.text, TokenisedText)
     sizes = sequences.text.units.bytes
     dealing = Dealing(BLOCK, BLOCK, workers=1)
     dataset = Stream(sequences, cursor, (SKIPPED + BLOCKS + 1) * BLOCK, dealing, sizes, 2).dataset()
-    [share] = InOrder(read_ahead=64).configure({"train": dataset}, 1)
+    [share] = InOrder(read_ahead=ClusterConfig().read_ahead).configure({"train": dataset}, 1)
     for block in blocks_of(share["train"], BLOCK):
         yield block.ids.size
 

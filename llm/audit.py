@@ -73,7 +73,7 @@ def audit(folder: Path, say: Say) -> Audit:
     if not steps:
         raise ArtifactError(f"{folder}: no step is logged yet; train first")
     passes = tuple(stream.passes())
-    require_whole(passes, Path(task.data.shards[0]).parent / "corpus.json")
+    require_whole(passes, corpus_record(Path(task.data.shards[0])))
     return Audit(steps, sequences, tokens, passes)
 
 
@@ -177,16 +177,23 @@ def require_equal(folder: Path, step: int, logged: Span, drawn: Span) -> None:
         )
 
 
-def require_whole(passes: tuple[Pass, ...], ledger: Path) -> None:
+def corpus_record(shards: Path) -> Path | None:
+    """The record of the corpus stage that made the shards; None of text that came otherwise."""
+    folder = shards.parent
+    made = shards.name == "train" and (folder / "ledger.json").exists()
+    return folder / "corpus.json" if made else None
+
+
+def require_whole(passes: tuple[Pass, ...], ledger: Path | None) -> None:
     """That whole passes read as many documents as each other, and as the corpus' ledger has."""
-    known = documents_in(ledger) if ledger.exists() else {}
+    known = documents_in(ledger) if ledger else {}
     for one in passes:
         if one.whole:
             wanted = known.setdefault(one.source, one.documents)
             if one.documents != wanted:
                 raise ArtifactError(
                     f"pass {one.epoch} over {one.source} read {one.documents} documents, not the "
-                    f"{wanted} that {ledger} counts; the shards have changed"
+                    f"{wanted} of {ledger or 'the pass before'}; the shards have changed"
                 )
 
 

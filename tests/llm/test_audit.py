@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm.audit import Pass, audit, require_whole
+from llm.audit import Pass, audit, corpus_record, require_whole
 from llm.data import Cursor
 from llm.errors import ArtifactError
 from llm.order import Epochs
@@ -61,6 +61,14 @@ def test_a_pass_that_is_not_what_the_ledger_counts_is_noticed(
         else:
             with pytest.raises(ArtifactError, match=f"read {one.documents} documents, not the"):
                 require_whole((one,), ledger)
+
+
+def test_only_a_corpus_stage_leaves_a_record_to_be_held_to(tmp_path: Path) -> None:
+    (tmp_path / "corpus.json").write_text("[]")  # a user's own file beside the text
+    assert corpus_record(tmp_path / "train") is None
+    (tmp_path / "ledger.json").write_text("{}")
+    assert corpus_record(tmp_path / "train") == tmp_path / "corpus.json"
+    assert corpus_record(tmp_path / "text") is None
 
 
 def without_step_100(lines: list[str]) -> list[str]:

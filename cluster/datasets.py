@@ -3,7 +3,7 @@
 A thing is named by its number; what it needs is read from the corpus' folder by the task itself,
 and what it makes goes there, so that no text passes through this process. A user's mistake comes
 back as a value, because Ray would wrap what is raised in an error of its own. What is unpickled was
-pickled by our own tasks and lay in Ray's object store only, never in a file.
+pickled by our own tasks of the same run and lay in Ray's object store.
 
 The shuffle moves payloads, not rows: a task packs all its entries for one bucket into one value, so
 that Ray handles a few thousand rows where there are billions of entries. Ray's shuffle

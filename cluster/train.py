@@ -1,4 +1,4 @@
-"""`llm.pretrain` on Ray Train: the same loop in W workers, fed by one ordered stream.
+"""Training on Ray Train: the same loop in W workers; a pretraining is fed by one ordered stream.
 
 Workers come and go in groups. Whenever Ray Train starts a group, the dataset factory reads the
 newest checkpoint's cursor and builds the stream from there, and every worker loads that very
@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ from llm import checkpoint
 from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
-from llm.pretrain import Pretraining
+from llm.pretrain import pretraining
+from llm.run import Task
 from llm.task import PretrainTask, sequences_of
 from llm.units import units_of
 
@@ -67,12 +68,46 @@ class StreamFactory:
 def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     """Train a task on the connected cluster; returns its final figures."""
     require_training_text(units_of(task.data), task.data)
+    return on_workers(
+        learn_text,
+        task,
+        cluster,
+        emit,
+        datasets={"train": StreamFactory(task, cluster)},
+        dataset_config=InOrder(cluster.read_ahead),
+    )
+
+
+def learn_text(task: PretrainTask, emit: Emit) -> Event:
+    """What every worker of a pretraining runs."""
+    shard = ray.train.get_dataset_shard("train")
+    stream = started(blocks_of(shard, task.train.micro_batch))
+    run, recipe = pretraining(task, emit)
+    return run.run(lambda _: recipe.as_portions(stream))
+
+
+def on_workers(
+    loop: Callable[[Any, Emit], Event],
+    task: Task,
+    cluster: ClusterConfig,
+    emit: Emit,
+    **streams: Any,
+) -> Event:
+    """Run loop(task, emit) in every worker of a group that is started again after a fall.
+
+    Returns what the first worker's loop does. `streams` are TorchTrainer's data sets.
+    """
     records = Path(task.folder) / "ray"
     shutil.rmtree(records, ignore_errors=True)  # of an attempt that was broken off
     with events_to(emit) as queue:
         trainer = TorchTrainer(
             work,  # type: ignore[arg-type]
-            train_loop_config={"task": task, "queue": queue, "cpus": cluster.cpus_per_worker},
+            train_loop_config={
+                "loop": loop,
+                "task": task,
+                "queue": queue,
+                "cpus": cluster.cpus_per_worker,
+            },
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
@@ -85,8 +120,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
             ),
             torch_config=TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S),
-            datasets={"train": StreamFactory(task, cluster)},
-            dataset_config=InOrder(cluster.read_ahead),
+            **streams,
         )
         with interruptible():
             outcome = trainer.fit().return_value  # type: ignore[attr-defined]
@@ -106,12 +140,8 @@ def work(config: dict[str, Any]) -> Event | UserError:
     """What every worker runs."""
     use_device(config["cpus"])
     actor = config["queue"].actor
-    task: PretrainTask = config["task"]
-    shard = ray.train.get_dataset_shard("train")
-    stream = started(blocks_of(shard, task.train.micro_batch))
     try:
-        run = Pretraining(task, lambda event: actor.put_nowait.remote(event))
-        return run.run(lambda _: stream)
+        return config["loop"](config["task"], lambda event: actor.put_nowait.remote(event))
     except UserError as error:
         return error
 

@@ -9,10 +9,11 @@ N parameters, D tokens of training, C = 6 N D the training's FLOPs.
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
 from cluster.config import ClusterConfig
-from jobs.spec import PretrainStage, TokenizerStage
-from llm.config import CheckpointConfig, ModelConfig, OptimConfig, auto
+from jobs.spec import ExampleStage, PpoStage, PretrainStage, TokenizerStage
+from llm.config import CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
 from llm.size import parameters
 
 VOCAB_SIZE = 8192
@@ -76,6 +77,57 @@ def pretrain(
     )
 
 
+ALIGNED_BATCH = {"sft": 16, "reward": 16, "dpo": 16, "ppo": 64}
+"""Rows, comparisons or prompts of an update."""
+
+ALIGNED_LR = {"sft": 1 / 4, "reward": 1 / 10, "ppo": 1 / 20, "dpo": 1 / 100}
+"""Peak learning rates as shares of Kaplan's rule for pretraining: for seven billion parameters
+2e-5, 8e-6, 4e-6 and 8e-7, which is what is used for such models (Touvron et al. 2023; Rafailov et
+al. 2023)."""
+
+MINIBATCHES = 4
+"""Of a batch of PPO."""
+
+
+def aligned(stage: ExampleStage, config: ModelConfig, vocab: int, workers: int) -> ExampleStage:
+    """An alignment of a model with this vocabulary. How many steps epochs make is known later."""
+    count = sum(parameters(config, vocab).values())
+    batch = ALIGNED_BATCH[stage.kind] if stage.batch == auto else stage.batch
+    rate = stage.optim.lr if stage.optim.lr != auto else kaplan(count) * ALIGNED_LR[stage.kind]
+    lr = float(f"{rate:.2e}")
+    stage = replace(stage, batch=batch, optim=replace(stage.optim, lr=lr))  # type: ignore[arg-type]
+    if isinstance(stage, PpoStage):
+        return ppo(stage, workers)
+    return with_micro_batch(stage, batch, workers)
+
+
+def ppo(stage: PpoStage, workers: int) -> PpoStage:
+    """Minibatches, the critic's rate, and the loop of a PPO, whose steps are given."""
+    fitting = stage.batch // MINIBATCHES if stage.batch % MINIBATCHES == 0 else stage.batch
+    minibatch = fitting if stage.minibatch == auto else stage.minibatch
+    every_tenth = math.ceil(stage.steps / 10)
+    warmup = 0 if stage.optim.warmup == auto else stage.optim.warmup
+    stage = replace(
+        stage,
+        minibatch=minibatch,
+        critic_lr=stage.optim.lr if stage.critic_lr == auto else stage.critic_lr,
+        validate_every=every_tenth if stage.validate_every == auto else stage.validate_every,
+        checkpoint=checkpoint(stage.checkpoint, every_tenth),
+        optim=replace(stage.optim, warmup=warmup),
+    )
+    return with_micro_batch(stage, minibatch, workers)
+
+
+S = TypeVar("S", bound=LoopConfig)
+
+
+def with_micro_batch(stage: S, batch: int, workers: int) -> S:
+    """Portions of an update, unless they are given."""
+    if stage.micro_batch != auto:
+        return stage
+    return replace(stage, micro_batch=micro_batch(batch, workers))
+
+
 def with_length(stage: PretrainStage, rows: int, count: int) -> PretrainStage:
     """Steps that consume so many sequences; the last batch may be filled up with padding."""
     by_tokens = replace(stage, tokens=rows * stage.model.context, steps=auto)
@@ -108,13 +160,18 @@ def micro_batch(batch: int, workers: int) -> int:
 
 def optim(config: OptimConfig, steps: int, count: int) -> OptimConfig:
     """Kaplan's learning rate, to three digits; warm-up takes half of a very short run at most."""
-    lr = config.lr if config.lr != auto else max(1e-5, 0.003239 - 0.0001395 * math.log(count))
+    lr = config.lr if config.lr != auto else kaplan(count)
     warmup = min(max(10, math.ceil(steps / 50)), steps // 2)
     return replace(
         config,
         lr=lr if config.lr != auto else float(f"{lr:.2e}"),
         warmup=warmup if config.warmup == auto else config.warmup,
     )
+
+
+def kaplan(count: int) -> float:
+    """The learning rate of a pretraining (Kaplan et al. 2020, appendix D.6)."""
+    return max(1e-5, 0.003239 - 0.0001395 * math.log(count))
 
 
 def checkpoint(config: CheckpointConfig, every: int) -> CheckpointConfig:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from jobs.graph import expanded
-from jobs.spec import PYDOC, CorpusStage, Spec, TokenizerStage, reads_data
+from jobs.spec import (
+    PYDOC,
+    CorpusStage,
+    PpoStage,
+    Spec,
+    TokenizerStage,
+    data_sets,
+    reads_data,
+)
 from jobs.yaml_source import Keys, dotted
 from llm.config import TextConfig
 from llm.errors import ArtifactError, DataError
@@ -80,8 +88,10 @@ class Facts:
     held_out: Text | None = None
     corpora: Mapping[str, SourceFacts] = field(default_factory=dict)
     """By stage."""
+    examples: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
+    """The data sets of alignments, by stage."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Digests of foreign tokenizers and word lists, by path."""
+    """Digests of foreign tokenizers, word lists and rules, by path."""
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
     """By stage, the newest first."""
     flops_per_second: float | None = None
@@ -102,6 +112,14 @@ def gather(spec: Spec) -> Facts:
             name: sources_of(stage, spec, ("stages", name))
             for name, stage in spec.stages.items()
             if isinstance(stage, CorpusStage)
+        },
+        examples={
+            name: tuple(
+                look_at(spec, None, one.shards, ("stages", name, "data", number, "shards"))
+                for number, one in enumerate(data_sets(stage))
+            )
+            for name, stage in spec.stages.items()
+            if data_sets(stage)
         },
         files={file: digest_of_file(file, spec, keys) for file, keys in files_in(spec)},
     )
@@ -190,6 +208,14 @@ def files_in(spec: Spec) -> Iterator[tuple[str, Keys]]:
             yield stage.file, ("stages", name, "file")
         if isinstance(stage, CorpusStage) and stage.filter.words is not None:
             yield stage.filter.words.file, ("stages", name, "filter", "words", "file")
+        if isinstance(stage, PpoStage) and (rule := rule_file(stage)) is not None:
+            yield rule, ("stages", name, "rule")
+
+
+def rule_file(stage: PpoStage) -> str | None:
+    """The file that holds the rule of a PPO; None if a module or a reward model judges."""
+    path = (stage.rule or "").rpartition(":")[0]
+    return path if path.endswith(".py") else None
 
 
 def digest_of_file(file: str, spec: Spec, keys: Keys) -> str:
@@ -199,8 +225,13 @@ def digest_of_file(file: str, spec: Spec, keys: Keys) -> str:
     except OSError as error:
         place = f"{spec.origin.source.place(keys)}: {dotted(keys)}"
         reason = error.strerror or error
-        wanted = "a file with a word a line" if "words" in keys else "a .model file"
+        wanted = WANTED.get(str(keys[-1]), "a .model file")
+        wanted = "a file with a word a line" if "words" in keys else wanted
         raise DataError(f"{place}: {file} cannot be read: {reason}; give {wanted}") from error
+
+
+WANTED = {"rule": "a Python file, as FILE.py:NAME"}
+"""What a key that names a file asks for."""
 
 
 def artifacts_in(folder: Path) -> tuple[Artifact, ...]:

@@ -2,8 +2,8 @@
 
 
 def counted(number: int, noun: str) -> str:
-    """1 step, 2 batches, 3 passes"""
-    ending = "" if number == 1 else "es" if noun.endswith(("ch", "ss")) else "s"
+    """1 step, 2 batches, 3 passes, 4 epochs"""
+    ending = "" if number == 1 else "es" if noun.endswith(("tch", "ss")) else "s"
     return f"{number:,} {noun}{ending}"
 
 

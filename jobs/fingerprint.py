@@ -19,6 +19,9 @@ from jobs.spec import REFERENCES, AnyStage, as_json
 FORMAT = 2
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
+OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch")
+"""What changes no training."""
+
 WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     # digests stand for files
     "corpus": (
@@ -29,10 +32,14 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     ),
     "tokenizer": ("file",),
     "tokens": (),
-    "pretrain": ("log_every", "validate_every", "checkpoint", "micro_batch", "prompt", "cache"),
+    "pretrain": (*OF_LOOP, "prompt", "cache"),
+    "sft": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
+    "reward": (*OF_LOOP, "data.*.shards"),
+    "dpo": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
+    "ppo": (*OF_LOOP, "data.*.shards", "prompts", "actors", "rule"),
     "generate": (),
 }
-"""Per kind of stage, the fields that do not change its result; `*` is any name."""
+"""Per kind of stage, the fields that do not change its result; `*` is any name or number."""
 
 
 def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,6 +53,8 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
 def without(value: Any, path: Sequence[str]) -> Any:
     """A copy that lacks the value at a path, if there is one; `*` stands for every key."""
     first, *rest = path
+    if isinstance(value, list | tuple) and first == "*":
+        return [without(inner, rest) for inner in value]
     if not isinstance(value, Mapping):
         return value
     hit = [key for key in value if first in ("*", key)]

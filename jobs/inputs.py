@@ -7,10 +7,12 @@ paths, so the same text in another folder is the same text.
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.facts import Facts
+from jobs.facts import Facts, rule_file
 from jobs.spec import (
     AnyStage,
     CorpusStage,
+    ExampleStage,
+    PpoStage,
     PretrainStage,
     Spec,
     TokenizerStage,
@@ -25,6 +27,8 @@ def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, 
         return sources_of(name, stage, facts)
     if isinstance(stage, TokenizerStage) and stage.file is not None:
         return {"file": facts.files[stage.file]}
+    if isinstance(stage, ExampleStage):
+        return examples_of(name, stage, facts)
     known: dict[str, Any] = {}
     if reads_data(stage):
         assert spec.data and facts.text
@@ -32,6 +36,15 @@ def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, 
     if isinstance(stage, PretrainStage):
         known |= measure_of(stage, spec, facts)
         known |= {"weights": weights_of(stage, spec)} if stage.corpus else {}
+    return known
+
+
+def examples_of(name: str, stage: ExampleStage, facts: Facts) -> dict[str, Any]:
+    """The data sets of an alignment, and what else judges answers."""
+    known: dict[str, Any] = {"examples": [one.digest for one in facts.examples[name]]}
+    if isinstance(stage, PpoStage) and stage.rule is not None:
+        file = rule_file(stage)
+        known["rule"] = facts.files[file] if file else stage.rule
     return known
 
 
@@ -94,6 +107,8 @@ def bytes_read(name: str, stage: AnyStage, parents: Mapping[str, Any], facts: Fa
     """
     if isinstance(stage, CorpusStage):
         return sum(bytes_of_sources(name, facts).values())
+    if isinstance(stage, ExampleStage):
+        return sum(one.bytes for one in facts.examples[name])
     if reads_data(stage):
         assert facts.text
         return facts.text.bytes

@@ -11,7 +11,21 @@ from typing import Any
 from jobs import rules
 from jobs.diagnose import diagnose
 from jobs.overrides import override
-from jobs.spec import CorpusStage, Origin, Spec, SpecFile, Stage, TokenizerStage, references
+from jobs.spec import (
+    CorpusStage,
+    DpoStage,
+    ExampleStage,
+    Origin,
+    PpoStage,
+    RewardStage,
+    SftStage,
+    Spec,
+    SpecFile,
+    Stage,
+    TokenizerStage,
+    data_sets,
+    references,
+)
 from jobs.yaml_source import Keys, Problem, Source, read, report
 from llm.config import DataConfig
 
@@ -97,8 +111,23 @@ def stage_with_paths(stage: Stage, keys: Keys, spec: Spec) -> Stage:
             return corpus_with_paths(stage, keys, spec)
         case TokenizerStage(file=str() as file):
             return replace(stage, file=absolute(file, (*keys, "file"), spec))
+        case SftStage() | RewardStage() | DpoStage() | PpoStage():
+            return examples_with_paths(stage, keys, spec)
         case _:
             return stage
+
+
+def examples_with_paths(stage: ExampleStage, keys: Keys, spec: Spec) -> ExampleStage:
+    """An alignment with the absolute paths of its data sets and its rule."""
+    data = [
+        replace(one, shards=absolute_all(one.shards, (*keys, "data", number, "shards"), spec))
+        for number, one in enumerate(data_sets(stage))
+    ]
+    stage = replace(stage, data=tuple(data))  # type: ignore[arg-type]
+    if isinstance(stage, PpoStage) and stage.rule and ".py:" in stage.rule:
+        file, _, name = stage.rule.rpartition(":")
+        return replace(stage, rule=f"{absolute(file, (*keys, 'rule'), spec)}:{name}")
+    return stage
 
 
 def corpus_with_paths(stage: CorpusStage, keys: Keys, spec: Spec) -> CorpusStage:

@@ -6,24 +6,21 @@ attempt left. What identifies the artifact is written by `jobs.run`, after it.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from jobs.facts import MANIFEST
 from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
-from jobs.plan import Plan, StagePlan
+from jobs.perform_align import align, ppo, report
 from jobs.progress import Watch, telling
 from jobs.spec import (
-    PYDOC,
     CorpusStage,
     GenerateStage,
     PretrainStage,
     TokenizerStage,
 )
+from jobs.work import Work, with_pydoc_written
 from jobs.write import write_text
 from llm.config import DataConfig, ValidationConfig
 from llm.errors import ArtifactError, DataError
@@ -31,36 +28,6 @@ from llm.files import write_atomic, write_json
 from llm.metrics import quantity
 
 Metrics = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One stage to be done, and what it may use."""
-
-    plan: Plan
-    stage: StagePlan
-    console: Console
-
-    @property
-    def folder(self) -> Path:
-        """The artifact's folder."""
-        assert self.stage.folder is not None
-        return self.stage.folder
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer that the stage builds on."""
-        return self.parent("tokenizer") / "tokenizer.model"
-
-    def parent(self, key: str) -> Path:
-        """The artifact folder of the stage that `key` names."""
-        fingerprint = self.stage.parents[key]
-        folders = (one.folder for one in self.plan.stages if one.fingerprint == fingerprint)
-        return next(folder for folder in folders if folder is not None)
-
-    def say(self, text: str) -> None:
-        """Print a line as it is."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 # -- text ------------------------------------------------------------------------------------------
@@ -98,20 +65,6 @@ def read_corpus(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         remedy = "remove its folder to make the corpus again"
         raise ArtifactError(f"{path}: cannot be read ({error}); {remedy}") from error
-
-
-def with_pydoc_written(shards: tuple[str, ...], work: Work) -> tuple[str, ...]:
-    """pydoc:// replaced by shards; they are written when they are first needed."""
-    if shards != (PYDOC,):
-        return shards
-    from llm.pydoc_source import pydoc_digest, write_pydoc
-
-    folder = Path(work.plan.spec.storage) / f"pydoc-{pydoc_digest()[:12]}"
-    if not (folder / MANIFEST).exists():
-        with work.console.status("reading Python's documentation"):
-            paths = write_pydoc(folder)
-            write_json(folder / MANIFEST, {"files": [path.name for path in paths]})
-    return (str(folder / "*.parquet"),)
 
 
 # -- one function per kind of stage ----------------------------------------------------------------
@@ -200,7 +153,9 @@ def pretrain(work: Work) -> Metrics:
     )
     write_json(work.folder / "task.json", task.to_json())
     with Watch(work.console) as watch:
-        return pretrain_on_cluster(task, work.plan.cluster, watch)
+        metrics = pretrain_on_cluster(task, work.plan.cluster, watch)
+    report(work)
+    return metrics
 
 
 def weights_in(work: Work, stage: PretrainStage) -> dict[str, float]:
@@ -236,5 +191,9 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "tokenizer": make_tokenizer,
     "tokens": make_tokens,
     "pretrain": pretrain,
+    "sft": align,
+    "reward": align,
+    "dpo": align,
+    "ppo": ppo,
     "generate": generate_samples,
 }

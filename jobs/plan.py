@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from cluster.config import ClusterConfig
 from jobs import auto, rules
+from jobs.align_rules import of_context
 from jobs.estimate import Estimate, estimate
 from jobs.facts import Facts
 from jobs.fingerprint import FORMAT, fingerprint
@@ -21,16 +22,23 @@ from jobs.graph import expanded, order, tokens_of
 from jobs.inputs import bytes_of_sources, bytes_read, known_to
 from jobs.reasons import why_again, why_new
 from jobs.spec import (
+    MODELS,
     AnyStage,
     CorpusStage,
+    DpoStage,
+    ExampleStage,
     GenerateStage,
+    PpoStage,
     PretrainStage,
+    RewardStage,
+    SftStage,
     Spec,
     TokenizerStage,
     TokensStage,
     as_json,
     references,
 )
+from llm.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class StagePlan:
     """The same of each source of a corpus."""
     vocab_size: int | None = None
     """Tokens of the tokenizer, or of the model; None: not known yet."""
+    model: ModelConfig | None = None
+    """The model that it makes or uses."""
     estimate: Estimate | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What it measured, if it is finished."""
@@ -107,7 +117,7 @@ class Plan:
         """What to do now: run it, then let it write; None if it is done and has no model."""
         if self.next is not None:
             return self.spec.command("run")
-        if any(stage.kind == "pretrain" for stage in self.stages):
+        if any(stage.kind in MODELS for stage in self.stages):
             return f"{self.spec.command('generate')} --prompt TEXT"
         return None
 
@@ -138,10 +148,12 @@ def plan_stage(
         return unknown(name, written, spec.seed, waiting, text_bytes)
     vocab = vocabulary(written, builds_on)
     rows = rows_of(written, spec.seed, facts, done)
-    stage = resolved(written, vocab, rows, cluster.workers)
-    broken = [
-        (("stages", name, *keys), text) for keys, text in rules.of_stage(stage, cluster.workers)
-    ]
+    stage = resolved(written, vocab, rows, cluster.workers, model_of(written, builds_on))
+    model = model_of(stage, builds_on)
+    findings = [*rules.of_stage(stage, cluster.workers)]
+    if isinstance(stage, ExampleStage) and model is not None:
+        findings += of_context(stage, model)
+    broken = [(("stages", name, *keys), text) for keys, text in findings]
     if broken:
         raise spec.origin.error(broken)
     parents = {key: str(parent.fingerprint) for key, parent in builds_on.items()}
@@ -162,6 +174,7 @@ def plan_stage(
         text_bytes=text_bytes,
         source_bytes=bytes_of_sources(name, facts),
         vocab_size=vocab,
+        model=model,
         estimate=estimate(stage, vocab, cluster, facts),
     )
     return judged(plan, facts, builds_on)
@@ -227,12 +240,25 @@ def vocabulary(stage: AnyStage, builds_on: Mapping[str, StagePlan]) -> int | Non
             return known.vocab_size if pieces else None
         case TokensStage() | PretrainStage():
             return builds_on["tokenizer"].vocab_size
-        case GenerateStage():
+        case _:
             return builds_on["from"].vocab_size
 
 
-def resolved(stage: AnyStage, vocab: int | None, rows: int | None, workers: int) -> AnyStage:
-    """The stage with numbers in place of every auto."""
+def model_of(stage: AnyStage, builds_on: Mapping[str, StagePlan]) -> ModelConfig | None:
+    """The model that a stage makes or uses."""
+    if isinstance(stage, PretrainStage):
+        return stage.model
+    return builds_on["from"].model if "from" in builds_on else None
+
+
+def resolved(
+    stage: AnyStage,
+    vocab: int | None,
+    rows: int | None,
+    workers: int,
+    model: ModelConfig | None,
+) -> AnyStage:
+    """The stage with numbers in place of every auto; `model` is the one it makes or uses."""
     match stage:
         case TokenizerStage():
             return auto.tokenizer(stage)
@@ -240,6 +266,9 @@ def resolved(stage: AnyStage, vocab: int | None, rows: int | None, workers: int)
             assert vocab is not None
             sized = replace(stage, model=auto.model(stage.model))
             return auto.pretrain(sized, vocab, workers, rows)
+        case SftStage() | RewardStage() | DpoStage() | PpoStage():
+            assert vocab is not None and model is not None
+            return auto.aligned(stage, model, vocab, workers)
         case CorpusStage() | TokensStage() | GenerateStage():
             return stage
 

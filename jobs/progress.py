@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm.metrics import Event, duration, quantity, step_line
+from llm.metrics import Event, duration, quantity, size_of, step_line, validation_line
 
 BETWEEN_LINES = 10.0
 """Seconds."""
@@ -57,29 +57,40 @@ class Watch:
         parameters = quantity(event["parameters"])
         precision, device = event["precision"], event["device"]
         self.say(f"{parameters} parameters on {workers} ({device}, {precision}){again}")
-        if not event["held_out_bytes"]:
+        if event.get("held_out_bytes", 1) == 0:
             self.say("no document is held out, so the model is not validated")
+        if "padding" in event:
+            rows, padding = event["rows"], event["padding"]
+            self.say(
+                f"{event['conversations']:,} conversations in {rows:,} rows, {padding:.1%} empty"
+            )
+        if "memory" in event:
+            parts = ", ".join(f"{role} {size_of(size)}" for role, size in event["memory"].items())
+            self.say(f"memory of each worker: {parts}")
 
     def stepped(self, event: Event) -> None:
         """Some more steps are done."""
         if not self.live:
             self.say(step_line(event))
             return
+        figure = f"reward {event['reward']:.3f} kl {event['kl']:.2f}"
+        if "loss" in event:
+            figure = f"loss {event['loss']:.3f}"
         self.bar.update(
             self.task,
             total=event["steps"],
             completed=event["step"],
-            description=f"step {event['step']}/{event['steps']} loss {event['loss']:.3f} "
+            description=f"step {event['step']}/{event['steps']} {figure} "
             f"{quantity(event['tokens_per_second'])} tok/s eta {duration(event['eta'])}",
         )
 
     def validated(self, event: Event) -> None:
         """The model was measured on held-out text."""
-        self.say(
-            f"step {event['step']}: validation {event['bpb']:.3f} bits per byte "
-            f"(loss {event['loss']:.3f})",
-            style="bold",
-        )
+        self.say(f"step {event['step']}: {validation_line(event)}", style="bold")
+
+    def warned(self, event: Event) -> None:
+        """A guard of PPO has acted."""
+        self.say(f"step {event['step']}: {event['message']}", style="bold yellow")
 
     def sampled(self, event: Event) -> None:
         """The model wrote something."""
@@ -146,4 +157,5 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "step": Watch.stepped,
     "validation": Watch.validated,
     "sample": Watch.sampled,
+    "guard": Watch.warned,
 }

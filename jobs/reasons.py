@@ -14,6 +14,8 @@ DIGESTS = {
     "file": "the file",
     "words": "the list of words",
     "evaluation": "the evaluation text",
+    "examples": "the data",
+    "rule": "the rule",
 }
 """Digests in a stage's data, and what they stand for; they say nothing to people."""
 
@@ -25,7 +27,7 @@ def why_again(found: Artifact, kind: str) -> str:
     """An unfinished artifact is gone on with."""
     if found.step is not None:
         return f"it was broken off; continues after step {found.step}"
-    if kind == "pretrain":
+    if kind in ("pretrain", "sft", "reward", "dpo", "ppo"):
         return "it was broken off before its first checkpoint"
     return "it was broken off; what is there of it is used"
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
+from jobs.align_rules import of_examples
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
 from jobs.shape import did_you_mean, nearest
@@ -15,8 +16,12 @@ from jobs.spec import (
     REFERENCES,
     AnyStage,
     CorpusStage,
+    DpoStage,
     GenerateStage,
+    PpoStage,
     PretrainStage,
+    RewardStage,
+    SftStage,
     SpecFile,
     Stage,
     TokenizerStage,
@@ -25,7 +30,7 @@ from jobs.spec import (
     references,
 )
 from jobs.yaml_source import Keys
-from llm.config import DataConfig, ModelConfig, auto
+from llm.config import DataConfig, LoopConfig, ModelConfig, auto
 
 Findings = Iterator[tuple[Keys, str]]
 
@@ -74,9 +79,14 @@ def of_references(stages: dict[str, Stage]) -> Findings:
             if found is None or found.kind not in kinds:
                 fitting = [other for other in stages if stages[other].kind in kinds]
                 fact = f"is a {found.kind} stage" if found else "is not a stage of this file"
-                need = f"must be a {' or '.join(kinds)} stage: {', '.join(fitting) or 'none yet'}"
+                need = f"must be a {either(kinds)} stage: {', '.join(fitting) or 'none yet'}"
                 meant = did_you_mean(nearest(target, fitting))
                 yield ("stages", name, key), f"{target!r} {fact};{meant} {need}"
+
+
+def either(names: tuple[str, ...]) -> str:
+    """`a`, `a or b`, `a, b or c`"""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def of_data(data: DataConfig) -> Findings:
@@ -130,8 +140,14 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_tokenizer(stage)
         case PretrainStage():
             yield from of_model(stage.model)
-            yield from of_batch(stage, workers)
+            yield from of_batch(stage, stage.batch, workers)
             yield from of_length(stage)
+        case SftStage() | RewardStage() | DpoStage():
+            yield from of_examples(stage)
+            yield from of_batch(stage, stage.batch, workers)
+        case PpoStage():
+            yield from of_examples(stage)
+            yield from of_batch(stage, stage.minibatch, workers)
         case GenerateStage() | TokensStage():
             return
 
@@ -175,9 +191,9 @@ def of_model(model: ModelConfig) -> Findings:
         yield ("model", "width"), f"{width} is not allowed; sinusoidal positions need an even one"
 
 
-def of_batch(stage: PretrainStage, workers: int) -> Findings:
-    """Every worker gets at least one micro batch of every batch."""
-    batch, micro = stage.batch, stage.micro_batch
+def of_batch(stage: LoopConfig, batch: int, workers: int) -> Findings:
+    """Every worker gets at least one micro batch of every update's batch."""
+    micro = stage.micro_batch
     if batch == auto:
         return
     if batch < workers:

@@ -20,7 +20,7 @@ from jobs.plan import Plan, StagePlan, resolve
 from jobs.spec import GenerateStage, Spec, TokenizerStage
 from jobs.version import installed
 from llm.files import write_atomic, write_json
-from llm.metrics import duration, quantity, size_of
+from llm.metrics import duration, quantity, size_of, validation_line
 
 
 def run(spec: Spec) -> None:
@@ -91,11 +91,14 @@ def figures(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "train_documents" in metrics:
         documents, size = metrics["train_documents"], size_of(metrics["train_bytes"])
         yield f"{documents:,} documents to train on, {size}"
+    if "accuracy" in metrics or ("loss" in metrics and "bpb" not in metrics) or "reward" in metrics:
+        yield validation_line(dict(metrics))
     if "bpb" in metrics:
         yield f"{metrics['bpb']:.3f} bits per byte of held-out text"
     if "tokens_per_second" in metrics:
-        rate, waited = metrics["tokens_per_second"], metrics["data_wait"]
-        yield f"{quantity(rate)} tokens/s, {waited:.1%} of the time waiting for data"
+        waited = metrics.get("data_wait")
+        waiting = f", {waited:.1%} of the time waiting for data" if waited is not None else ""
+        yield f"{quantity(metrics['tokens_per_second'])} tokens/s{waiting}"
     if "passes" in metrics:
         passes = (f"{name} {count:.3g}" for name, count in metrics["passes"].items())
         yield f"passes over {', '.join(passes)}"

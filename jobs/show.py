@@ -10,8 +10,19 @@ from rich.text import Text
 from jobs.figures import counted
 from jobs.graph import tokens_of
 from jobs.plan import Plan, StagePlan
+from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows
-from jobs.spec import CorpusStage, GenerateStage, PretrainStage, TokenizerStage, TokensStage
+from jobs.spec import (
+    CorpusStage,
+    DpoStage,
+    GenerateStage,
+    PpoStage,
+    PretrainStage,
+    RewardStage,
+    SftStage,
+    TokenizerStage,
+    TokensStage,
+)
 from llm.config import ModelConfig
 from llm.metrics import duration, quantity, size_of
 
@@ -71,6 +82,8 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
             counted_there = waiting == tokens_of(pretrain)
             key, known = ("training", "length") if counted_there else ("model", "size")
             yield key, f"its {known} is known after '{waiting}'"
+        case SftStage() | RewardStage() | DpoStage() | PpoStage() as aligned:
+            yield from aligned_rows(aligned, stage, plan)
         case GenerateStage() as generate:
             yield "prompts", counted(len(generate.prompts), "text")
             yield "sampling", sampling(generate)

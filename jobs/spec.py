@@ -16,6 +16,7 @@ from pydantic import Field as PydanticField
 
 from cluster.config import ClusterConfig
 from jobs.yaml_source import Problem, Source, report
+from llm.align_config import DpoConfig, PpoConfig, RewardConfig, RowsConfig, SftConfig
 from llm.config import (
     AtLeastOneString,
     Auto,
@@ -101,13 +102,65 @@ class TokensStage:
     kind: str = "tokens"
 
 
+From = Annotated[str, PydanticField(alias="from")]
+
+
+@record
+class SftStage(SftConfig):
+    """Teaches a pretrained model to answer."""
+
+    kind: Literal["sft"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is trained on."""
+
+
+@record
+class RewardStage(RewardConfig):
+    """Learns from people's comparisons how good an answer is."""
+
+    kind: Literal["reward"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model becomes the reward model."""
+
+
+@record
+class DpoStage(DpoConfig):
+    """Moves a chat model towards the answers that people prefer."""
+
+    kind: Literal["dpo"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is trained on; it is also the reference."""
+
+
+@record
+class PpoStage(PpoConfig):
+    """Lets a chat model find out which answers earn most reward."""
+
+    kind: Literal["ppo"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is trained on; it is also the reference."""
+    reward: str | None = None
+    """Name of the reward stage that judges answers; none: `rule` does."""
+
+
+AlignStage = SftStage | RewardStage | DpoStage
+"""Trainings by `llm.align`."""
+
+ExampleStage = SftStage | RewardStage | DpoStage | PpoStage
+"""Stages with data sets of their own."""
+
+
 @record
 class GenerateStage:
-    """Lets a trained model continue prompts."""
+    """Lets a trained model continue prompts; one that learned to talk answers them."""
 
     kind: Literal["generate"]
     """What the stage does."""
-    from_: Annotated[str, PydanticField(alias="from")]
+    from_: From
     """Name of the stage whose model writes."""
     prompts: AtLeastOneString
     """Texts to continue."""
@@ -115,11 +168,14 @@ class GenerateStage:
     """How the next token is chosen."""
 
 
-Stage = CorpusStage | TokenizerStage | PretrainStage | GenerateStage
+Stage = CorpusStage | TokenizerStage | PretrainStage | ExampleStage | GenerateStage
 """What a file can hold."""
 
 AnyStage = Stage | TokensStage
 """What a plan can hold."""
+
+MODELS = ("pretrain", "sft", "dpo", "ppo")
+"""Kinds whose artifact is a model that writes."""
 
 NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads them"}
 """Kinds that no file holds, and what to do in their place."""
@@ -129,7 +185,11 @@ REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "tokenizer": {"corpus": ("corpus",)},
     "tokens": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
     "pretrain": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
-    "generate": {"from": ("pretrain",)},
+    "sft": {"from": ("pretrain", "sft", "dpo", "ppo")},
+    "reward": {"from": ("sft", "dpo", "ppo")},
+    "dpo": {"from": ("sft", "dpo", "ppo")},
+    "ppo": {"from": ("sft", "dpo"), "reward": ("reward",)},
+    "generate": {"from": ("pretrain", "sft", "dpo", "ppo")},
 }
 """Per kind of stage: the keys that name another stage, and the kinds that it may have."""
 
@@ -189,9 +249,16 @@ def references(stage: AnyStage) -> dict[str, str]:
 
 def reads_data(stage: AnyStage) -> bool:
     """Whether a stage reads the text of `data`."""
-    if isinstance(stage, CorpusStage | GenerateStage) or stage.corpus is not None:
+    if not isinstance(stage, TokenizerStage | PretrainStage | TokensStage):
+        return False
+    if stage.corpus is not None:
         return False
     return not isinstance(stage, TokenizerStage) or stage.file is None
+
+
+def data_sets(stage: AnyStage) -> tuple[RowsConfig, ...]:
+    """The data sets that a stage brings along."""
+    return tuple(stage.data) if isinstance(stage, ExampleStage) else ()
 
 
 def as_json(stage: AnyStage) -> dict[str, Any]:

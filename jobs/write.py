@@ -6,7 +6,7 @@ from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Artifact, Facts, gather
 from jobs.plan import Plan, StagePlan, resolve
-from jobs.spec import GenerateStage, Spec
+from jobs.spec import MODELS, GenerateStage, Spec
 from llm.config import SamplingConfig
 from llm.errors import ArtifactError
 
@@ -30,11 +30,12 @@ def choose_model(
         written = plan.spec.stages[writer.name]
         assert isinstance(written, GenerateStage)
         name, sampling = written.from_, written.sampling
-    stage = next((s for s in plan.stages if s.kind == "pretrain" and name in (None, s.name)), None)
+    models = [s for s in plan.stages if s.kind in MODELS]
+    stage = next((s for s in reversed(models) if name in (None, s.name)), None)
     if stage is None:
-        models = [s.name for s in plan.stages if s.kind in ("pretrain", "generate")]
+        names = [s.name for s in plan.stages if s.kind in (*MODELS, "generate")]
         raise ArtifactError(
-            f"{plan.spec.origin.file}: no stage {name!r} that writes; there are {models}"
+            f"{plan.spec.origin.file}: no stage {name!r} that writes; there are {names}"
         )
     folder, weights = model_of(plan, stage, facts)
     if weights is not None:
@@ -62,14 +63,18 @@ def model_of(plan: Plan, stage: StagePlan, facts: Facts) -> tuple[Path, Path | N
 def write_text(
     folder: Path, weights: Path | None, prompt: str, sampling: SamplingConfig, console: Console
 ) -> str:
-    """Print a prompt and what the model adds to it, piece by piece; returns what it added."""
+    """Print a prompt and what the model adds or answers, piece by piece; returns what it wrote."""
     from llm.artifact import read_model
+    from llm.chat_artifact import is_chat
     from llm.generate import write
+    from llm.reply import reply_in_pieces
 
     model, tokenizer = read_model(folder, weights)
-    console.out(prompt, end="", style="bold", highlight=False)
+    chat = is_chat(folder)
+    console.out(prompt, end="\n" if chat else "", style="bold", highlight=False)
     pieces: list[str] = []
-    for piece in write(model, tokenizer, prompt, sampling):
+    written = reply_in_pieces if chat else write
+    for piece in written(model, tokenizer, prompt, sampling):
         console.out(piece, end="", highlight=False)
         pieces.append(piece)
     console.out("\n")

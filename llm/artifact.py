@@ -33,15 +33,20 @@ def write_model(folder: Path, model: torch.nn.Module) -> None:
     temporary.replace(folder / "model.safetensors")
 
 
-def read_model(folder: Path, weights: Path | None = None) -> tuple[Transformer, Tokenizer]:
-    """The model and tokenizer of a folder; `weights` may name a checkpoint's instead."""
+def read_shape(folder: Path) -> tuple[ModelConfig, int]:
+    """What the weights of a folder belong to: the model's config, and its vocabulary."""
     try:
         shape = json.loads((folder / "model.json").read_text())
-        model = Transformer(ModelConfig(**shape["model"]), shape["vocab_size"])
+        return ModelConfig(**shape["model"]), shape["vocab_size"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtifactError(
             f"{folder / 'model.json'}: not a readable model description ({error}); "
             "remove the folder and run the spec again"
         ) from error
+
+
+def read_model(folder: Path, weights: Path | None = None) -> tuple[Transformer, Tokenizer]:
+    """The model and tokenizer of a folder; `weights` may name a checkpoint's instead."""
+    model = Transformer(*read_shape(folder))
     load_weights(model, weights or folder / "model.safetensors")
     return model.eval(), Tokenizer(folder / "tokenizer.model")

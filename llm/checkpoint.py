@@ -35,7 +35,9 @@ class Position:
     tokens: int = 0
     cursor: Cursor = field(default_factory=Cursor)
     best_step: int | None = None
-    best_bpb: float | None = None
+    best_score: float | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+    """What else a kind of training has to remember."""
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in state.json."""

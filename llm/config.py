@@ -195,21 +195,13 @@ class CheckpointConfig:
 
 
 @record
-class TrainConfig:
-    """How long, in what portions and how precisely a model is trained."""
+class LoopConfig:
+    """In what portions and how precisely a model is trained, whatever it learns."""
 
-    tokens: Auto[Count] = auto
-    """Tokens to train on; auto: 20 per parameter (Hoffmann et al. 2022), or what `steps` makes."""
-    steps: Auto[Count] = auto
-    """Optimizer updates; auto: what `tokens` makes."""
-    epochs: Count | None = None
-    """Passes over the text, in place of tokens and steps; the text is tokenised beforehand."""
     batch: Auto[Count] = auto
     """Sequences per update, over all workers; auto: 0.292 C^0.3271 tokens (DeepSeek LLM 2024)."""
     micro_batch: Auto[Count] = auto
     """Sequences per forward pass of a worker; auto: the largest divisor of batch up to 8."""
-    short_start: CountOrZero = 0
-    """Steps at the start in which rows are cut into shorter ones: eighths, quarters, halves."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products; auto: bf16 where the processor has instructions for it."""
     validate_every: Auto[Count] = auto
@@ -220,6 +212,20 @@ class TrainConfig:
     """The optimizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """What is saved when."""
+
+
+@record
+class TrainConfig(LoopConfig):
+    """A training on a stream of text, and how long it is."""
+
+    tokens: Auto[Count] = auto
+    """Tokens to train on; auto: 20 per parameter (Hoffmann et al. 2022), or what `steps` makes."""
+    steps: Auto[Count] = auto
+    """Optimizer updates; auto: what `tokens` makes."""
+    epochs: Count | None = None
+    """Passes over the text, in place of tokens and steps; the text is tokenised beforehand."""
+    short_start: CountOrZero = 0
+    """Steps at the start in which rows are cut into shorter ones: eighths, quarters, halves."""
 
 
 @record

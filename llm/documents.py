@@ -99,7 +99,7 @@ def located(unit: Unit, damage: Damage, encoding: str) -> str:
     if unit.format in ("txt", "jsonl"):
         line = line_number(unit.path, int(damage.place), encoding)
         return f"{damage.path}, line {line}: {damage.detail}"
-    what = "row" if unit.format in ("parquet", "csv") else "record at byte"
+    what = "row" if unit.format in ("parquet", "csv", "json") else "record at byte"
     return f"{damage.path}, {what} {damage.place}: {damage.detail}"
 
 

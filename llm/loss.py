@@ -18,12 +18,21 @@ IGNORED = -1
 ROWS = 256
 
 
-def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum over targets other than -1 of -log p, in nats: (B, T, V), (B, T) -> ()."""
-    slices = zip(logits.flatten(0, -2).split(ROWS), targets.flatten().split(ROWS), strict=True)
-    return torch.stack([slice_loss(*rows) for rows in slices]).sum()
+def next_token_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Sum over targets other than -1 of -log p, in nats: (B, T, V), (B, T) -> ().
+
+    weights: (B, T), what each target's loss is multiplied by; none: 1.
+    """
+    parts = [logits.flatten(0, -2).split(ROWS), targets.flatten().split(ROWS)]
+    if weights is not None:
+        parts.append(weights.flatten().split(ROWS))
+    return torch.stack([slice_loss(*rows) for rows in zip(*parts, strict=True)]).sum()
 
 
-def slice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """The same for (rows, V), (rows,), in fp32."""
-    return F.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=IGNORED)
+def slice_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The same for (rows, V), (rows,), (rows,), in fp32."""
+    logits = logits.float()
+    if weights is None:
+        return F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+    losses = F.cross_entropy(logits, targets, reduction="none", ignore_index=IGNORED)
+    return (losses * weights).sum()

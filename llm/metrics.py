@@ -74,14 +74,44 @@ def duration(seconds: float) -> str:
 
 def step_line(event: Event) -> str:
     """A step event as one line for people."""
-    return " | ".join(
-        (
-            f"step {event['step']}/{event['steps']}",
-            f"loss {event['loss']:.3f}",
-            f"lr {event['lr']:.1e}",
-            f"{quantity(event['tokens_per_second'])} tok/s",
-            f"mfu {event['mfu']:.0%}",
-            f"data wait {event['data_wait']:.0%}",
-            f"eta {duration(event['eta'])}",
-        )
+    parts = ppo_figures(event) if "reward" in event else loss_figures(event)
+    return " | ".join((f"step {event['step']}/{event['steps']}", *parts))
+
+
+def loss_figures(event: Event) -> tuple[str, ...]:
+    """Of a training on given data."""
+    return (
+        f"loss {event['loss']:.3f}",
+        f"lr {event['lr']:.1e}",
+        f"{quantity(event['tokens_per_second'])} tok/s",
+        f"mfu {event['mfu']:.0%}",
+        f"data wait {event['data_wait']:.0%}",
+        f"eta {duration(event['eta'])}",
     )
+
+
+def ppo_figures(event: Event) -> tuple[str, ...]:
+    """Of a training on the model's own answers."""
+    return (
+        f"reward {event['reward']:.3f}",
+        f"kl {event['kl']:.2f} at {event['coefficient']:.3g}",
+        f"entropy {event['entropy']:.2f}",
+        f"length {event['length']:.1f}",
+        f"clipped {event['clip_fraction']:.0%}",
+        f"{event['seconds']:.1f} s",
+        f"eta {duration(event['eta'])}",
+    )
+
+
+def validation_line(event: Event) -> str:
+    """A validation event as one line for people."""
+    if "bpb" in event:
+        return f"validation {event['bpb']:.3f} bits per byte (loss {event['loss']:.3f})"
+    if "accuracy" in event:
+        interval = f"{event['low']:.1%} to {event['high']:.1%}"
+        return f"{event['accuracy']:.1%} of {event['pairs']:.0f} held-out pairs right ({interval})"
+    if "reward" in event:
+        sided = event.get("preference")
+        with_people = f", sides with people in {sided:.1%}" if sided is not None else ""
+        return f"held-out prompts: reward {event['reward']:.3f}, kl {event['kl']:.2f}{with_people}"
+    return f"validation loss {event['loss']:.3f}"

@@ -57,13 +57,20 @@ class Transformer(nn.Module):
         targets: Tensor | None = None,
         cache: KVCache | None = None,
         documents: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """(B, T) -> logits (B, T, V), or with targets the sum of their losses.
 
         documents: (B, T), a number per document; then no token sees another document's.
+        weights: (B, T), what each target's loss is multiplied by.
         """
-        logits = self.logits(self.features(ids, cache, documents))
-        return logits if targets is None else next_token_loss(logits, targets)
+        features = self.features(ids, cache, documents)  # (B, T, D)
+        if targets is None:
+            return self.logits(features)
+        if weights is not None:  # the head is spared what does not count
+            counts = weights != 0
+            features, targets, weights = features[counts], targets[counts], weights[counts]
+        return next_token_loss(self.logits(features), targets, weights)
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Sum in fp32 of the losses of all targets other than -1."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import Literal, TypeVar, cast, get_args
+from typing import Literal, TypeVar, cast
 
 from llm.compression import ALGORITHMS, algorithm_of, declared_bytes, name_of
 from llm.damage import Bad, Damage, DamageError, fail
@@ -29,7 +29,8 @@ from llm.row_groups import row_ranges
 
 T = TypeVar("T")
 
-Format = Literal["parquet", "jsonl", "txt", "csv", "warc", "wet"]
+Format = Literal["parquet", "jsonl", "txt", "csv", "warc", "wet", "json"]
+"""json: an array of objects, which only llm/rows.py reads."""
 
 PLAIN: dict[str, Format] = {
     ".parquet": "parquet",
@@ -41,6 +42,8 @@ PLAIN: dict[str, Format] = {
     ".arc": "warc",
     ".wet": "wet",
 }
+
+FORMATS = tuple(dict.fromkeys(PLAIN.values()))
 
 SUFFIXES: dict[str, Format] = PLAIN | {
     suffix + packed: format
@@ -151,7 +154,7 @@ def nothing_found(pattern: str, format: str, files: list[Found]) -> DataError:
     others = sorted({os.path.splitext(name_of(f.path))[1] or "(none)" for f in files if f.bytes})
     return DataError(
         f"{message}; the files there end in {', '.join(others[:8])}; name them with a glob "
-        f"such as folder/*.text and say what they are with format: {', '.join(get_args(Format))}"
+        f"such as folder/*.text and say what they are with format: {', '.join(FORMATS)}"
     )
 
 
@@ -167,7 +170,7 @@ def unknown_suffix(pattern: str, file: Found) -> DataError:
     """The error for a file whose name does not tell its format."""
     return DataError(
         f"shards: {pattern}: the name of {file.path} does not tell its format; known are {SHOWN}; "
-        f"set format: {', '.join(get_args(Format))}, or narrow the pattern"
+        f"set format: {', '.join(FORMATS)}, or narrow the pattern"
     )
 
 

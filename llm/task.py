@@ -6,7 +6,7 @@ It travels to workers, and lies in the artifact as task.json, which repeats the 
 import json
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -55,12 +55,15 @@ def read_task(path: Path) -> PretrainTask:
     return from_json(PretrainTask, json.loads(path.read_text()))
 
 
-def from_json(cls: Any, record: Any) -> Any:
-    """Rebuild a frozen record, with the records inside it, from what `asdict` and JSON made."""
-    if is_dataclass(cls):
-        hints = get_type_hints(cls)
-        return cls(**{key: from_json(hints[key], value) for key, value in record.items()})  # type: ignore[operator]
-    return tuple(record) if isinstance(record, list) else record
+def from_json(kind: Any, record: Any) -> Any:
+    """Rebuild frozen records, also inside tuples and unions, from what `asdict` and JSON made."""
+    inner = [one for one in (kind, *get_args(kind)) if is_dataclass(one)]
+    if isinstance(record, list):
+        return tuple(from_json(inner[0] if inner else Any, one) for one in record)
+    if isinstance(record, dict) and inner:
+        hints = get_type_hints(inner[0])
+        return inner[0](**{key: from_json(hints[key], value) for key, value in record.items()})  # type: ignore[operator]
+    return record
 
 
 def sequences_of(task: PretrainTask) -> Sequences:

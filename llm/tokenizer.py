@@ -89,6 +89,11 @@ class Tokenizer:
         return b"".join(map(Decoder(self).bytes, ids)).decode(errors="replace")
 
     @property
+    def controls(self) -> dict[str, int]:
+        """Ids of the reserved pieces in a tokenizer trained here; none in those of others."""
+        return {piece: id for id, piece in enumerate(RESERVED)} if self._ours else {}
+
+    @property
     def unwritten(self) -> tuple[int, ...]:
         """Tokens that no text to be shown can hold: the unknown one, bos and pad."""
         ids = {self.unknown, self.bos, self.pad} - {self.eos, None}

@@ -1,14 +1,13 @@
 """The training loop, the same under plain python, torchrun and Ray Train.
 
 A step is `batch` sequences, cut into batch / micro_batch slots of one forward pass each. Slot i of
-a step belongs to process i mod size, and every token weighs 1 / (tokens of the whole batch), so the
-update does not depend on the number of processes nor on the micro batch. Dropout is seeded by
-(seed, step, slot), so neither does it. What a step used is noted as a `Span`, the same in all
-processes.
+a step belongs to process i mod size, and its summed loss is divided by the weight of the whole
+batch (for next tokens their number), so the update does not depend on the number of processes nor
+on the micro batch. Dropout is seeded by (seed, step, slot), so neither does it. What a step used is
+noted as a `Span`, the same in all processes.
 
-`fit` knows no files and no cluster: blocks come in as an iterable, news go out through callables.
-
-Shapes: B sequences of a micro batch, C context.
+`fit` knows no objective, no files and no cluster: what is learned lies in the model and in the
+portions that come in as an iterable, news go out through callables.
 """
 
 import math
@@ -17,25 +16,53 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from llm.batch import make_batch
 from llm.checkpoint import Position
 from llm.config import TrainConfig
-from llm.data import Block, Cursor
+from llm.data import Cursor
 from llm.errors import TrainingError
-from llm.model import Transformer
 from llm.optim import learning_rate
-from llm.packing import PAD
-from llm.step_log import BITS, Span, checksum
+from llm.step_log import BITS, Span
 from llm.world import Precision, World
 
 
 class StreamEnded(Exception):
     """A stream shorter than the run: not the user's fault, and mended by a new stream."""
+
+
+class Portion(Protocol):
+    """What one forward pass learns from, and where it stands in the order of the data."""
+
+    @property
+    def first(self) -> Cursor:
+        """Where its first sequence stands."""
+
+    @property
+    def after(self) -> Cursor:
+        """The cursor behind its last sequence."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that count as done, for figures of speed."""
+
+    @property
+    def weight(self) -> float:
+        """Its share of what the step's summed loss is divided by."""
+
+    def __len__(self) -> int:
+        """How many sequences (of the batch of `config.batch`) it holds."""
+
+    def checksum(self, place: int) -> int:
+        """Of its content, the first sequence being the `place`-th of the batch; sums add up."""
+
+    def arguments(self, device: torch.device, step: int) -> dict[str, Any]:
+        """What the model is called with, to give the sum of the losses."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +87,7 @@ class StepReport:
 class Training:
     """What a step changes and a checkpoint holds."""
 
-    model: Transformer
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     position: Position = field(default_factory=Position)
 
@@ -74,37 +101,34 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def fit(
     training: Training,
-    blocks: Iterable[Block],
+    portions: Iterable[Portion],
     config: TrainConfig,
     *,
     seed: int,
     world: World,
     precision: Precision,
     after_step: Callable[[StepReport], None],
-    separator: int | None = None,
 ) -> None:
-    """Train until `config.steps`. `blocks` are this process's own micro batches, in order.
+    """Train until `config.steps`. `portions` are this process's own micro batches, in order.
 
-    With a `separator` no token sees another document's. `after_step` runs in every process after
-    every update and may validate and save. Raises TrainingError, before the update, if loss or
-    gradient is not finite.
+    The model is called with a portion's arguments and returns the sum of its losses. `after_step`
+    runs in every process after every update and may validate and save. Raises TrainingError, before
+    the update, if loss or gradient is not finite.
     """
     model, position = training.model, training.position
     module = parallelise(model, world)
     slots = config.batch // config.micro_batch
-    source, mine = iter(blocks), own_slots(slots, world)
+    source, mine = iter(portions), own_slots(slots, world)
     model.train()
     while position.step < config.steps:
         start = time.perf_counter()
-        portion = take(source, len(mine), position)
+        taken = take(source, len(mine), position)
         waited = time.perf_counter() - start
-        span = consumed(portion, mine, slots, world)
+        span, weight = consumed(taken, mine, slots, world)
         assert follows(span.first, position.cursor), (
             f"the stream goes on at {span.first}, the weights stopped at {position.cursor}"
         )
-        parts = parts_at(position.step, config.short_start)
-        pass_ = Pass(position.step, seed, span.tokens, parts, separator, precision)
-        loss = backward(module, portion, mine, pass_, world)
+        loss = backward(module, taken, mine, Pass(position.step, seed, weight, precision), world)
         norm = clip_gradients(model, config.optim.clip)
         require_finite(position.step, loss, norm)
         lr = learning_rate(position.step, config.steps, config.optim)
@@ -114,7 +138,7 @@ def fit(
         after_step(StepReport(position.step, loss, lr, norm, span, seconds, waited))
 
 
-def parallelise(model: Transformer, world: World) -> torch.nn.Module:
+def parallelise(model: nn.Module, world: World) -> torch.nn.Module:
     """The model as it is trained: itself alone, or with gradients averaged over processes."""
     if world.size == 1:
         return model
@@ -126,39 +150,38 @@ def own_slots(count: int, world: World) -> list[int]:
     return list(range(world.rank, count, world.size))
 
 
-def take(source: Iterator[Block], count: int, position: Position) -> list[Block]:
-    """The next `count` blocks; the stream must not end before the run does."""
-    portion = list(islice(source, count))
-    if len(portion) < count:
+def take(source: Iterator[Portion], count: int, position: Position) -> list[Portion]:
+    """The next `count` portions; the stream must not end before the run does."""
+    taken = list(islice(source, count))
+    if len(taken) < count:
         raise StreamEnded(f"the data stream ended at step {position.step + 1}")
-    return portion
+    return taken
 
 
-def consumed(portion: list[Block], mine: list[int], slots: int, world: World) -> Span:
-    """What all processes together are about to train on; one exchange of six numbers.
+def consumed(taken: list[Portion], mine: list[int], slots: int, world: World) -> tuple[Span, float]:
+    """What all processes together are about to train on, and its weight; one exchange of numbers.
 
     The owner of the first slot knows where the batch begins, that of the last where it ends.
     """
     tokens = digest = 0
+    weight = 0.0
     first = after = Cursor()
-    for slot, block in zip(mine, portion, strict=True):
-        tokens += int((block.ids[:, 1:] != PAD).sum())
-        digest += checksum(block.ids, slot * len(block))
-        first = block.first if slot == 0 else first
-        after = block.after if slot == slots - 1 else after
+    for slot, portion in zip(mine, taken, strict=True):
+        tokens += portion.tokens
+        weight += portion.weight
+        digest += portion.checksum(slot * len(portion))
+        first = portion.first if slot == 0 else first
+        after = portion.after if slot == slots - 1 else after
     ends = (first.position, first.row, after.position, after.row)
-    tokens, digest, *places = map(int, world.sum(tokens, digest % (1 << BITS), *ends))
-    return Span(Cursor(*places[:2]), Cursor(*places[2:]), tokens, digest % (1 << BITS))
+    weight, *sums = world.sum(weight, tokens, digest % (1 << BITS), *ends)
+    tokens, digest, *places = map(int, sums)
+    span = Span(Cursor(*places[:2]), Cursor(*places[2:]), tokens, digest % (1 << BITS))
+    return span, weight
 
 
 def follows(first: Cursor, before: Cursor) -> bool:
     """Whether a batch goes on where the last one ended: in its position, or with a later one."""
     return first == before or (first.row == 0 and first.position > before.position)
-
-
-def parts_at(step: int, short_start: int) -> int:
-    """Into how many each row is cut: eighths, quarters, halves for a third of the start each."""
-    return 8 >> (3 * step // short_start) if step < short_start else 1
 
 
 @dataclass(frozen=True)
@@ -167,27 +190,25 @@ class Pass:
 
     step: int
     seed: int
-    tokens: int
-    parts: int
-    separator: int | None
+    weight: float
     precision: Precision
 
 
 def backward(
-    module: torch.nn.Module, portion: list[Block], slots: list[int], step: Pass, world: World
+    module: nn.Module, taken: list[Portion], slots: list[int], step: Pass, world: World
 ) -> float:
-    """Accumulate the gradient of the batch's mean token loss; returns that loss (all processes)."""
+    """Accumulate the gradient of the batch's mean loss; returns that loss (all processes)."""
     total = 0.0
-    for index, (slot, block) in enumerate(zip(slots, portion, strict=True)):
-        batch = make_batch(block.ids, world.device, step.separator, step.parts)
+    for index, (slot, portion) in enumerate(zip(slots, taken, strict=True)):
+        arguments = portion.arguments(world.device, step.step)
         seed_everything(step.seed, step.step, slot)
-        with synchronised(module, index == len(portion) - 1):
+        with synchronised(module, index == len(taken) - 1):
             with autocast(world.device, step.precision):
-                loss = module(batch.inputs, batch.targets, documents=batch.documents)
+                loss = module(**arguments)
             # DDP averages gradients over processes; the batch's loss is their sum.
-            (loss * (world.size / step.tokens)).backward()
+            (loss * (world.size / step.weight)).backward()
         total += loss.item()
-    return world.sum(total)[0] / step.tokens
+    return world.sum(total)[0] / step.weight
 
 
 def synchronised(module: torch.nn.Module, last: bool) -> AbstractContextManager[object]:

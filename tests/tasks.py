@@ -84,12 +84,12 @@ def write_task(
 
 def run_plain(task: Path, folder: Path, watch: Callable[[Event], None] = lambda _: None) -> None:
     """Run a task in this process, as `python -m llm.pretrain` does."""
-    from llm.pretrain import Pretraining, plain_blocks
+    from llm.pretrain import pretraining
     from llm.task import read_task
 
     folder.mkdir(parents=True, exist_ok=True)
-    run = Pretraining(replace(read_task(task), folder=str(folder)), watch)
-    run.run(lambda cursor: plain_blocks(run, cursor))
+    run, _ = pretraining(replace(read_task(task), folder=str(folder)), watch)
+    run.run()
 
 
 def losses(folder: Path) -> list[float]:

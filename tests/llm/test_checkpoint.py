@@ -32,7 +32,7 @@ def save(folder: Path, *steps: int) -> None:
 
 def test_loading_restores_weights_optimizer_and_position(tmp_path: Path) -> None:
     model, optimizer = trained()
-    position = Position(step=7, tokens=99, cursor=Cursor(2, 5), best_step=5, best_bpb=1.25)
+    position = Position(step=7, tokens=99, cursor=Cursor(2, 5), best_step=5, best_score=1.25)
     path = checkpoint.save(tmp_path, model, optimizer, position)
     other, fresh = trained()
     with torch.no_grad():

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.corpus_config import CorpusConfig, FilterConfig, LanguageConfig, SourceConfig
-from llm.corpus_report import POLICY, compared, report_page, shown
+from llm.corpus_report import compared, report_page
 from llm.damage import Damage
 from llm.data_card import data_card, escaped
 from llm.ledger import Ledger
+from llm.page import POLICY, shown
 from llm.samples import Sample
 
 HOSTILE = "<script>alert(1)</script>|`x` **b** [a](javascript:x) \u202e\x00 \"'&amp;"

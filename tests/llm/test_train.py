@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llm.batch import NextToken, parts_at
 from llm.config import ModelConfig, OptimConfig, TrainConfig
 from llm.data import Block, Cursor
 from llm.errors import TrainingError
 from llm.model import Transformer
 from llm.optim import make_optimizer
-from llm.train import StepReport, StreamEnded, Training, fit, own_slots, parts_at
+from llm.train import StepReport, StreamEnded, Training, fit, own_slots
 from llm.world import CPU, World
 from tests.tasks import losses, run_plain, write_task
 
@@ -46,7 +47,7 @@ def train(batches: list[Block], **changes) -> tuple[Training, list[StepReport]]:
     reports: list[StepReport] = []
     fit(
         training,
-        batches,
+        [NextToken(block, short_start=config.short_start) for block in batches],
         config,
         seed=1,
         world=ALONE,
@@ -81,7 +82,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
     with pytest.raises(TrainingError, match=r"step 1: the loss is nan.*not changed.*optim\.lr"):
         fit(
             training,
-            blocks(8, 1),
+            [NextToken(block) for block in blocks(8, 1)],
             TrainConfig(tokens=1, steps=1, batch=8, micro_batch=8, optim=optim),
             seed=1,
             world=ALONE,

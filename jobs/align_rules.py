@@ -1,0 +1,52 @@
+"""What must hold inside an alignment; findings are (path, message), paths start at the stage."""
+
+from collections.abc import Iterator
+
+from jobs.spec import PYDOC, ExampleStage, PpoStage, data_sets
+from jobs.yaml_source import Keys
+from llm.align_config import ChatDataConfig
+from llm.config import ModelConfig, auto
+
+Findings = Iterator[tuple[Keys, str]]
+
+PYDOC_SCHEMAS = {"question_answer", "pairs"}
+"""What there is of Python's documentation."""
+
+
+def of_examples(stage: ExampleStage) -> Findings:
+    """Data sets, and for PPO who judges."""
+    for number, data in enumerate(data_sets(stage)):
+        schema = data.schema  # type: ignore[attr-defined]
+        if PYDOC in data.shards and (len(data.shards) > 1 or schema not in PYDOC_SCHEMAS):
+            wanted = "question_answer" if isinstance(data, ChatDataConfig) else "pairs"
+            message = f"{PYDOC} stands alone, with `schema: {wanted}`"
+            yield ("data", number, "shards"), message
+    if isinstance(stage, PpoStage):
+        yield from of_ppo(stage)
+
+
+def of_ppo(stage: PpoStage) -> Findings:
+    """Somebody judges; batches come apart evenly."""
+    if stage.reward is None and stage.rule is None:
+        yield ("reward",), "missing: name a reward stage, or give a rule: FILE.py:NAME"
+    if stage.reward is not None and stage.rule is not None:
+        yield ("rule",), "has no place beside reward; leave one of them out"
+    if stage.rule is not None and ":" not in stage.rule:
+        yield ("rule",), f"{stage.rule!r} is not allowed; write FILE.py:NAME or MODULE:NAME"
+    if stage.minibatch != auto and stage.batch != auto and stage.batch % stage.minibatch:
+        message = f"{stage.minibatch} is not allowed; must divide the batch of {stage.batch}"
+        yield ("minibatch",), message
+    if stage.critic_warmup >= stage.steps:
+        message = f"{stage.critic_warmup} is not allowed; must be less than steps {stage.steps}"
+        yield ("critic_warmup",), message
+
+
+def of_context(stage: ExampleStage, model: ModelConfig) -> Findings:
+    """An answer leaves room for its question."""
+    answer = getattr(stage, "answer_tokens", 0)
+    if answer > model.context // 2:
+        message = (
+            f"{answer} is not allowed; must be at most {model.context // 2}, half of the model's "
+            f"context of {model.context}"
+        )
+        yield ("answer_tokens",), message

@@ -1,0 +1,140 @@
+"""The work of alignments: instruction tuning, reward model, DPO and PPO."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jobs.progress import Watch, telling
+from jobs.spec import ExampleStage, PpoStage, data_sets, part
+from jobs.work import Work, with_pydoc_written
+from llm.align_config import ChatDataConfig, DpoConfig, PpoConfig, RewardConfig, SftConfig
+from llm.files import write_json
+
+Metrics = dict[str, Any]
+
+CONFIGS: dict[str, type] = {
+    "sft": SftConfig,
+    "reward": RewardConfig,
+    "dpo": DpoConfig,
+    "ppo": PpoConfig,
+}
+
+EXAMPLES = "examples"
+"""Folder of a stage's tokenised data in its artifact."""
+
+KINDS: dict[str, Any] = {
+    "sft": "chat",
+    "reward": "comparison",
+    "dpo": "comparison",
+    "ppo": "prompt",
+}
+"""What the data of a kind of stage is made into."""
+
+
+def align(work: Work) -> Metrics:
+    """Instruction tuning, a reward model, or DPO."""
+    from cluster.align import align as align_on_cluster
+    from llm.align import new_task
+
+    stage = work.stage.stage
+    assert isinstance(stage, ExampleStage)
+    config: Any = part(stage, CONFIGS[stage.kind])
+    examples = make_examples(work, stage)
+    kind: Any = stage.kind
+    task = new_task(kind, work.folder, work.parent("from"), examples, config, work.stage.seed)
+    write_json(work.folder / "task.json", task.to_json())
+    with Watch(work.console) as watch:
+        metrics = align_on_cluster(task, work.plan.cluster, watch)
+    report(work)
+    return {**metrics, "steps": task.train.steps}
+
+
+def ppo(work: Work) -> Metrics:
+    """Train a chat model by the rewards of its own answers."""
+    from cluster.ppo import ppo as ppo_on_cluster
+
+    from llm.ppo_task import PpoTask
+
+    stage = work.stage.stage
+    assert isinstance(stage, PpoStage)
+    config = part(stage, PpoConfig)
+    reward = work.parent("reward") if stage.reward else None
+    task = PpoTask(
+        folder=str(work.folder),
+        policy=str(work.parent("from")),
+        reward=str(reward or ""),
+        prompts=str(make_examples(work, stage)),
+        config=config,
+        seed=work.stage.seed,
+        comparisons=str(reward / EXAMPLES) if reward else "",
+        pretrain=pretraining_of(work) if config.pretrain_weight else "",
+    )
+    write_json(work.folder / "task.json", task.to_json())
+    with Watch(work.console) as watch:
+        metrics = ppo_on_cluster(task, work.plan.cluster, watch)
+    report(work)
+    return metrics
+
+
+def pretraining_of(work: Work) -> str:
+    """task.json of the pretraining that the model began with."""
+    first = next(work.models)
+    assert first.kind == "pretrain" and first.folder
+    return str(first.folder / "task.json")
+
+
+def make_examples(work: Work, stage: ExampleStage) -> Path:
+    """The folder of the stage's data as tokens."""
+    from cluster.examples import ExampleSource
+    from cluster.examples import make_examples as make
+
+    model = work.stage.model
+    assert model is not None
+    room = model.context - (stage.answer_tokens if isinstance(stage, PpoStage) else 0)
+    data: Any = tuple(
+        replace(
+            one,
+            shards=with_pydoc_written(
+                one.shards, work, "chats" if isinstance(one, ChatDataConfig) else "pairs"
+            ),
+        )
+        for one in data_sets(stage)
+    )
+    source = ExampleSource(
+        kind=KINDS[stage.kind],
+        data=data,
+        tokenizer=str(work.parent("from") / "tokenizer.model"),
+        room=room,
+        validation=stage.validation,
+        drop=getattr(stage, "too_long", "cut") == "drop",
+    )
+    folder = work.folder / EXAMPLES
+    with telling(work.console, "reading the data") as say:
+        index = make(source, folder, say)
+    work.say(counts(index))
+    return folder
+
+
+def counts(index: dict[str, Any]) -> str:
+    """`950 examples and 50 held out; 3 cut to the context; left out: 2 tie`"""
+    text = f"{index['train']:,} examples and {index['validation']:,} held out"
+    if index["cut"]:
+        text += f"; {index['cut']:,} cut to the context"
+    left_out = ", ".join(f"{count:,} {why}" for why, count in index["skipped"].items())
+    return f"{text}; left out: {left_out}" if left_out else text
+
+
+def report(work: Work) -> None:
+    """Plots of a training, and what each model on the way to it answers."""
+    from llm.answers import answer_all
+    from llm.training_report import write_report
+
+    stage = work.stage.stage
+    prompts = getattr(stage, "prompts", ())
+    answers = []
+    if prompts:
+        folders = {one.name: one.folder for one in work.models if one.folder}
+        folders[work.stage.name] = work.folder
+        answers = answer_all(folders, prompts, getattr(stage, "answer_tokens", 64))
+    title = f"{work.plan.spec.name}: {work.stage.name}"
+    work.say(f"with plots: {write_report(work.folder, title, answers)}")

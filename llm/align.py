@@ -1,0 +1,96 @@
+"""Alignment trainings alone, under torchrun and inside Ray Train: which recipe a task takes.
+
+Every artifact of theirs holds its task.json, so a run can be repeated without Ray:
+
+    python -m llm.align runs/NAME/sft/FINGERPRINT/task.json FOLDER
+    torchrun --nproc-per-node 2 -m llm.align TASK.json FOLDER
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from llm.align_config import SftConfig
+from llm.align_task import AlignTask, Config, Kind, loop_of, read_align_task
+from llm.artifact import read_shape
+from llm.chat import Template
+from llm.dpo import DpoRecipe
+from llm.errors import DataError, UserError
+from llm.examples import read_index, rows_in
+from llm.metrics import Emit, Event, step_line
+from llm.pretrain import join_torchrun, leave_torchrun
+from llm.reward_run import RewardRecipe
+from llm.run import Recipe, Run, Setting
+from llm.sft import Sft, training_rows
+from llm.tokenizer import Tokenizer
+
+RECIPES: dict[str, Callable[[AlignTask, Setting], Recipe]] = {
+    "sft": Sft,
+    "reward": RewardRecipe,
+    "dpo": DpoRecipe,
+}
+
+
+def align(task: AlignTask, emit: Emit) -> Event:
+    """Run a task in this process of possibly many; returns its final figures."""
+    setting = Setting.current(task.train)
+    return Run(task, RECIPES[task.kind](task, setting), setting, emit).run()
+
+
+def new_task(
+    kind: Kind, folder: Path, start: Path, examples: Path, config: Config, seed: int
+) -> AlignTask:
+    """A task with as many steps as its examples make; DataError if there are none."""
+    index = read_index(examples)
+    if not index["train"]:
+        left_out = ", ".join(f"{count} {why}" for why, count in index["skipped"].items())
+        raise DataError(
+            f"data: no example is left to train on ({left_out or 'the files are empty'}); add "
+            f"data, hold out less (validation is {config.validation:g}), or lengthen the model's "
+            "context"
+        )
+    return AlignTask(
+        kind=kind,
+        folder=str(folder),
+        start=str(start),
+        examples=str(examples),
+        config=config,
+        train=loop_of(config, sequences_in(start, examples, config, seed)),
+        seed=seed,
+    )
+
+
+def sequences_in(start: Path, examples: Path, config: Config, seed: int) -> int:
+    """How many sequences (sft: rows; else comparisons) all epochs have."""
+    if not isinstance(config, SftConfig):
+        return config.epochs * len(rows_in(examples, "train"))
+    template = Template(Tokenizer(start / "tokenizer.model"))
+    return len(training_rows(examples, config, seed, template, read_shape(start)[0].context))
+
+
+def show(event: Event) -> None:
+    """Print an event as a plain line."""
+    if event["event"] == "step":
+        print(step_line(event), flush=True)
+    elif event["event"] == "validation":
+        figures = {key: f"{value:.4f}" for key, value in event.items() if key not in SAID}
+        print(f"step {event['step']}: " + ", ".join(map(" ".join, figures.items())), flush=True)
+
+
+SAID = ("event", "step")
+
+
+def main(task_file: Path, folder: Path) -> None:
+    """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
+    join_torchrun()
+    folder.mkdir(parents=True, exist_ok=True)
+    align(replace(read_align_task(task_file), folder=str(folder)), show)
+    leave_torchrun()
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,65 @@
+"""The same prompts answered by several models, to see what each stage of training has changed.
+
+Answers are greedy: the likeliest token each time, so the same folder always says the same. A model
+with a chat template in its folder is asked as a user asks; one without continues the plain text.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from llm.artifact import read_model
+from llm.chat import Template, Turn
+from llm.config import SamplingConfig
+from llm.generate import generate
+from llm.model import Transformer
+from llm.tokenizer import Decoder, Tokenizer
+
+TEMPLATE = "chat_template.jinja"
+"""In the folder of every model that has learned to converse."""
+
+
+class Answered(TypedDict):
+    """A prompt, and what each model says to it."""
+
+    prompt: str
+    answers: dict[str, str]
+
+
+def answer_all(
+    folders: Mapping[str, Path], prompts: Sequence[str], max_tokens: int
+) -> list[Answered]:
+    """What the models in `folders` answer; one model is in memory at a time."""
+    rows: list[Answered] = [{"prompt": prompt, "answers": {}} for prompt in prompts]
+    for name, folder in folders.items():
+        for row, text in zip(rows, answers_of(folder, prompts, max_tokens), strict=True):
+            row["answers"][name] = text
+    return rows
+
+
+def answers_of(folder: Path, prompts: Sequence[str], max_tokens: int) -> Iterator[str]:
+    """What one model answers to each prompt."""
+    model, tokenizer = read_model(folder)
+    template = Template(tokenizer) if (folder / TEMPLATE).exists() else None
+    for prompt in prompts:
+        if template is None:
+            ids, end, never = [tokenizer.eos, *tokenizer.encode(prompt)], tokenizer.eos, ()
+        else:
+            ids, end = template.prompt((Turn("user", prompt),)), template.end
+            never = template.never
+        yield continued(model, tokenizer, ids, max_tokens, end, never or tokenizer.unwritten)
+
+
+def continued(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    max_tokens: int,
+    end: int,
+    never: Sequence[int],
+) -> str:
+    """The likeliest text behind some tokens, up to its end."""
+    sampling = SamplingConfig(max_tokens=max_tokens, temperature=0.0)
+    decoder = Decoder(tokenizer, continues=True, broken="ignore")
+    tokens = generate(model, ids, sampling, end=end, never=never)
+    return "".join(map(decoder.feed, tokens)).strip()

@@ -1,0 +1,57 @@
+"""How much memory each role of PPO takes, by arithmetic alone: no model is built, torch not loaded.
+
+B answers of a batch, T tokens of a text at most.
+"""
+
+from llm.align_config import PpoConfig
+from llm.config import ModelConfig
+from llm.size import layer_bytes_per_token, parameters
+
+WRITTEN_TOGETHER = 64
+"""Answers; a step of writing costs hardly more for many than for one, but each needs a cache."""
+
+
+def plan_memory(
+    policy: ModelConfig, reward: ModelConfig | None, vocab: int, config: PpoConfig, bf16: bool
+) -> dict[str, int]:
+    """Estimated bytes of each role in a process that does everything itself.
+
+    The critic is made of the reward model, or of the policy if a rule judges. Policy and critic
+    share the room for activations, since they learn one after the other.
+    """
+    compute = 2 if bf16 else 4
+    critic = reward or policy
+    texts = min(WRITTEN_TOGETHER, config.batch)
+    return {
+        "policy": 16 * total(policy, vocab),  # weights, gradients, AdamW's two moments
+        "critic": 16 * (total(critic, vocab) - head(critic, vocab)),
+        "reference": 4 * total(policy, vocab),
+        "reward": 4 * (total(reward, vocab) - head(reward, vocab)) if reward else 0,
+        "activations": activations(policy, critic, vocab, config, compute),
+        "writing": compute * total(policy, vocab) + texts * cache_per_text(policy, compute),
+        "experience": config.batch * (8 * policy.context + 8 * 4 * config.answer_tokens),
+    }
+
+
+def total(model: ModelConfig, vocab: int) -> int:
+    """Parameters of a model."""
+    return sum(parameters(model, vocab).values())
+
+
+def head(model: ModelConfig, vocab: int) -> int:
+    """Parameters of an output layer of its own."""
+    return parameters(model, vocab)["head"]
+
+
+def cache_per_text(model: ModelConfig, compute: int) -> int:
+    """Bytes of the keys and values of a whole context."""
+    return 2 * model.depth * model.context * model.width * compute
+
+
+def activations(
+    policy: ModelConfig, critic: ModelConfig, vocab: int, config: PpoConfig, compute: int
+) -> int:
+    """Of a micro batch of the longest texts: what a backward pass needs, and the logits."""
+    layers = max(one.depth * layer_bytes_per_token(one, compute) for one in (policy, critic))
+    logits = config.answer_tokens * vocab * (4 + compute)
+    return config.micro_batch * (policy.context * layers + logits)

@@ -1,0 +1,251 @@
+"""A PPO training as a whole: falls, processes, guards, and the artifact that is left."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llm import checkpoint
+from llm.align_config import GuardConfig, KlConfig, PpoConfig
+from llm.artifact import read_model
+from llm.chat_artifact import is_chat
+from llm.config import ModelConfig
+from llm.errors import ArtifactError
+from llm.metrics import Event, read_log
+from llm.ppo_memory import plan_memory
+from llm.ppo_run import mean_of
+from llm.ppo_task import read_ppo_task
+from llm.reward import Scorer
+from tests.ppo_tasks import SHAPE, run_ppo, steps_of, write_ppo_task, write_tokenizer
+from tests.tasks import write_task
+
+ROOT = Path(__file__).parents[2]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def events(folder: Path, kind: str) -> list[Event]:
+    return [event for event in read_log(folder / "metrics.jsonl") if event["event"] == kind]
+
+
+def with_text(folder: Path) -> dict[str, Any]:
+    """A pretraining to mix in, in the words of the task's own tokenizer."""
+    text = write_task(folder / "text", documents=60)
+    theirs = str(folder / "text" / "tokenizer.model")
+    text.write_text(text.read_text().replace(theirs, str(folder / "tokenizer.model")))
+    return {"pretrain": str(text)}
+
+
+def test_a_task_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, model_judges=True)
+    task = read_ppo_task(path)
+    assert isinstance(task.config, PpoConfig) and isinstance(task.config.kl, KlConfig)
+    assert json.loads(json.dumps(task.to_json())) == json.loads(path.read_text())
+
+
+def test_a_run_that_was_killed_takes_the_same_steps_as_one_that_was_not(tmp_path: Path) -> None:
+    path = write_ppo_task(
+        tmp_path,
+        steps=7,
+        save_every=3,
+        validate_every=2,
+        model_judges=True,
+        compare=True,
+        pretrain_weight=0.1,
+        kl=KlConfig(coefficient=0.1, target=0.5, horizon=100),
+    )
+    path.write_text(json.dumps({**json.loads(path.read_text()), **with_text(tmp_path)}))
+    run_ppo(path, tmp_path / "whole")
+    command = [sys.executable, "-m", "tests.ppo_tasks", str(path), str(tmp_path / "fallen"), "5"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
+    assert not (tmp_path / "fallen" / "model.safetensors").exists()
+    found = checkpoint.newest(tmp_path / "fallen" / "checkpoints")
+    assert found is not None and checkpoint.read_position(found).step == 3
+    run_ppo(path, tmp_path / "fallen")
+    assert steps_of(tmp_path / "fallen") == steps_of(tmp_path / "whole")
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "fallen")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    coefficients = [step["coefficient"] for step in steps_of(tmp_path / "whole")]
+    assert len(set(coefficients)) == 7  # the controller's state was part of it
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    # Minibatches of three micro batches: one process has two of them, the other one.
+    path = write_ppo_task(
+        tmp_path,
+        steps=5,
+        batch=24,
+        minibatch=12,
+        model_judges=True,
+        compare=True,
+        even=False,
+        pretrain_weight=0.1,
+    )
+    path.write_text(json.dumps({**json.loads(path.read_text()), **with_text(tmp_path)}))
+    run_ppo(path, tmp_path / "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [*torchrun, "-m", "llm.ppo_run", str(path), str(tmp_path / "two")],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    one, two = steps_of(tmp_path / "one"), steps_of(tmp_path / "two")
+    assert len(one) == len(two) == 5
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, abs=1e-5)
+    both = [events(tmp_path / name, "validation")[-1] for name in ("one", "two")]
+    assert both[1] == pytest.approx(both[0], abs=1e-5)
+    for name, value in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_the_artifact_is_a_chat_model_that_answers(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, steps=2, prompts=("abc",))
+    figures = run_ppo(path, tmp_path / "run")
+    model, _ = read_model(tmp_path / "run")
+    assert is_chat(tmp_path / "run")
+    moved = weights(tmp_path / "run")["head.weight"]
+    assert not torch.equal(moved, weights(tmp_path / "policy")["head.weight"])
+    assert model.config == ModelConfig(**SHAPE)
+    assert [event["step"] for event in events(tmp_path / "run", "sample")] == [0, 2]
+    assert set(figures) >= {"reward", "kl", "validation_reward", "validation_kl", "tokens"}
+
+
+def test_a_log_has_every_figure_that_is_plotted(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, steps=2, model_judges=True, compare=True)
+    run_ppo(path, tmp_path / "run")
+    (step, _) = events(tmp_path / "run", "step")
+    named = (
+        "steps reward score kl coefficient entropy length ended clip_fraction approx_kl "
+        "explained_variance policy_loss value_loss lr grad_norm mismatch same tokens_per_second "
+        "seconds phases eta ratio"
+    )
+    assert set(step) == {"event", "step", *named.split()}
+    assert set(step["phases"]) == {"rollout", "logprobs", "reward", "update"}
+    assert sum(step["phases"].values()) == pytest.approx(step["seconds"], rel=0.2)
+    validation = events(tmp_path / "run", "validation")[0]
+    assert set(validation) == {"event", "step", "reward", "kl", "length", "ended", "preference"}
+    (start,) = events(tmp_path / "run", "start")
+    assert min(start["memory"].values()) > 0
+
+
+def test_the_reference_sides_with_nobody(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, steps=1, compare=True)
+    run_ppo(path, tmp_path / "run")
+    assert events(tmp_path / "run", "validation")[0]["preference"] == 0.5
+
+
+def test_a_guard_that_stops_leaves_the_last_weights_that_were_in_order(tmp_path: Path) -> None:
+    # With a reward for a, and no price, the policy leaves the reference within some steps.
+    path = write_ppo_task(
+        tmp_path,
+        steps=40,
+        save_every=2,
+        validate_every=40,
+        lr=1e-2,
+        kl=KlConfig(coefficient=0.0),
+        guards=GuardConfig(kl=1.0, same=1.0),
+    )
+    figures = run_ppo(path, tmp_path / "run")
+    (guard,) = events(tmp_path / "run", "guard")
+    assert (guard["kind"], guard["action"]) == ("divergence", "stop")
+    assert "guards.kl: 1" in guard["message"]
+    stopped = figures["stopped_at"]
+    assert figures["stopped"] == "divergence" and 2 < stopped < 40
+    assert guard["step"] == stopped + 1
+    good = figures["taken_back_to"]
+    assert good == stopped - (2 if stopped % 2 == 0 else 1)
+    saved = load_file(tmp_path / "run" / "checkpoints" / f"step-{good:06d}" / "model.safetensors")
+    for name, value in weights(tmp_path / "run").items():
+        assert torch.equal(value, saved[f"policy.{name}"])
+
+
+def test_a_policy_that_is_wrong_from_the_start_is_given_back(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, steps=3, guards=GuardConfig(entropy=5.0))
+    figures = run_ppo(path, tmp_path / "run")
+    assert (figures["stopped"], figures["stopped_at"], figures["taken_back_to"]) == (
+        "entropy",
+        0,
+        0,
+    )
+    one, two = weights(tmp_path / "policy"), weights(tmp_path / "run")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_guard_that_shrinks_halves_the_rate_and_goes_on(tmp_path: Path) -> None:
+    guards = GuardConfig(entropy=5.0, same=1.0, action="shrink")
+    path = write_ppo_task(tmp_path, steps=20, validate_every=20, guards=guards, lr=1e-3)
+    figures = run_ppo(path, tmp_path / "run")
+    rates = [step["lr"] for step in steps_of(tmp_path / "run")]
+    assert rates == pytest.approx([5e-4] * 5 + [2.5e-4] * 5 + [1.25e-4] * 5)
+    assert [guard["step"] for guard in events(tmp_path / "run", "guard")] == [1, 6, 11, 16]
+    assert figures["stopped"] == "entropy"
+
+
+def test_a_policy_that_turns_against_people_is_stopped(tmp_path: Path) -> None:
+    # People prefer b to a in every comparison, the rule prefers a.
+    path = write_ppo_task(
+        tmp_path,
+        steps=30,
+        save_every=2,
+        validate_every=2,
+        compare=True,
+        lr=1e-2,
+        kl=KlConfig(coefficient=0.0),
+    )
+    figures = run_ppo(path, tmp_path / "run")
+    assert figures["stopped"] == "preference"
+    assert events(tmp_path / "run", "validation")[-1]["preference"] < 0.4
+
+
+def test_a_reward_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, model_judges=True)
+    other = write_tokenizer(tmp_path / "reward" / "tokenizer.model", "zyxw")
+    with pytest.raises(ArtifactError, match=r"reward.*another tokenizer than .*policy"):
+        run_ppo(path, tmp_path / "run")
+    assert other.vocab_size
+
+
+def test_planned_memory_is_that_of_the_models(tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, model_judges=True)
+    task = read_ppo_task(path)
+    model, _ = read_model(tmp_path / "policy")
+    shape = model.config
+    plan = plan_memory(shape, shape, model.vocab_size, task.config, bf16=False)
+    count = sum(p.numel() for p in model.parameters())
+    assert plan["policy"] == 16 * count  # fp32: weights, gradient, two moments
+    assert plan["reference"] == 4 * count
+    body = sum(p.numel() for p in Scorer(model).body.parameters())
+    assert (plan["critic"], plan["reward"]) == (16 * body, 4 * body)
+    assert plan_memory(shape, None, model.vocab_size, task.config, bf16=True)["reward"] == 0
+
+
+def test_reports_average_what_lies_between_them() -> None:
+    one, two = (
+        {"reward": 1.0, "phases": {"rollout": 2.0}},
+        {"reward": 2.0, "phases": {"rollout": 4.0}},
+    )
+    assert mean_of([one, two]) == {"reward": 1.5, "phases": {"rollout": 3.0}}
+
+
+def test_more_prompts_than_there_are_begin_again_in_another_order(tmp_path: Path) -> None:
+    from llm.ppo_run import PpoRun
+
+    path = write_ppo_task(tmp_path, batch=20, steps=2)
+    (tmp_path / "run").mkdir()
+    run = PpoRun(replace(read_ppo_task(path), folder=str(tmp_path / "run")), lambda _: None)
+    epochs = [[tuple(prompt.ids.tolist()) for prompt in run._drawn(step)[0]] for step in (0, 1)]
+    assert sorted(epochs[0]) == sorted(epochs[1])
+    assert epochs[0] != epochs[1]

@@ -41,12 +41,11 @@ def of_ppo(stage: PpoStage) -> Findings:
         yield ("critic_warmup",), message
 
 
-def of_context(stage: ExampleStage, model: ModelConfig) -> Findings:
+def of_context(stage: PpoStage, model: ModelConfig) -> Findings:
     """An answer leaves room for its question."""
-    answer = getattr(stage, "answer_tokens", 0)
-    if answer > model.context // 2:
+    if stage.answer_tokens > model.context // 2:
         message = (
-            f"{answer} is not allowed; must be at most {model.context // 2}, half of the model's "
+            f"{stage.answer_tokens} is not allowed; must be at most {model.context // 2}, half of the model's "
             f"context of {model.context}"
         )
         yield ("answer_tokens",), message

@@ -22,6 +22,7 @@ from jobs.shape import (
     is_group,
     item_of,
     kinds_in,
+    listed_in,
     named_in,
     nearest,
     record_in,
@@ -84,6 +85,8 @@ class Repair:
         if value is None and is_group(annotation) and not self.source.place(keys).override:
             advice = "write {} for all its defaults, or leave the key out"
             self.report(keys, f"an empty group of rules would be off; {advice}")
+        if isinstance(value, list) and (item := listed_in(annotation)):
+            return [self.value(one, item, (*keys, i)) for i, one in enumerate(value)]
         if not isinstance(value, dict):
             return value
         if kinds := kinds_in(annotation):
@@ -177,6 +180,10 @@ UNKNOWN = object()
 def where_known(value: Any, annotation: Any, keys: Keys) -> Iterator[tuple[Keys, list[str]]]:
     """Every place of a spec that holds a record, with the keys that are allowed there."""
     inner = value if isinstance(value, dict) else {}
+    if isinstance(value, list) and (item := listed_in(annotation)):
+        for number, one in enumerate(value):
+            yield from where_known(one, item, (*keys, number))
+        return
     if item := named_in(annotation):
         for name, one in inner.items():
             yield from where_known(one, item, (*keys, name))

@@ -151,7 +151,7 @@ def plan_stage(
     stage = resolved(written, vocab, rows, cluster.workers, model_of(written, builds_on))
     model = model_of(stage, builds_on)
     findings = [*rules.of_stage(stage, cluster.workers)]
-    if isinstance(stage, ExampleStage) and model is not None:
+    if isinstance(stage, PpoStage) and model is not None:
         findings += of_context(stage, model)
     broken = [(("stages", name, *keys), text) for keys, text in findings]
     if broken:

@@ -30,6 +30,7 @@ class Watch:
             TextColumn("{task.description}"), BarColumn(bar_width=24), console=console
         )
         self.task = self.bar.add_task("starting the workers", total=None)
+        self.chat = False
 
     def __enter__(self) -> "Watch":
         if self.live:
@@ -57,6 +58,7 @@ class Watch:
         parameters = quantity(event["parameters"])
         precision, device = event["precision"], event["device"]
         self.say(f"{parameters} parameters on {workers} ({device}, {precision}){again}")
+        self.chat = "held_out_bytes" not in event  # prompts are answered, not continued
         if event.get("held_out_bytes", 1) == 0:
             self.say("no document is held out, so the model is not validated")
         if "padding" in event:
@@ -73,9 +75,10 @@ class Watch:
         if not self.live:
             self.say(step_line(event))
             return
-        figure = f"reward {event['reward']:.3f} kl {event['kl']:.2f}"
         if "loss" in event:
             figure = f"loss {event['loss']:.3f}"
+        else:
+            figure = f"reward {event['reward']:.3f} kl {event['kl']:.2f}"
         self.bar.update(
             self.task,
             total=event["steps"],
@@ -94,7 +97,8 @@ class Watch:
 
     def sampled(self, event: Event) -> None:
         """The model wrote something."""
-        text = " ".join((event["prompt"] + event["text"]).split())
+        between = "  ->  " if self.chat else ""
+        text = " ".join((event["prompt"] + between + event["text"]).split())
         width = min(self.console.width, 100) - 4
         self.say(f"  {shortened(text, width)}", style="italic")
 

@@ -108,7 +108,7 @@ def is_group(annotation: Any) -> bool:
 def records_in(annotation: Any) -> Iterator[type]:
     """Every record of which a value can be made, itself and all that is inside it."""
     inner: list[Any] = list(kinds_in(annotation).values())
-    if item := named_in(annotation):
+    if item := named_in(annotation) or listed_in(annotation):
         inner.append(item)
     if record := record_in(annotation):
         yield record
@@ -121,6 +121,15 @@ def named_in(annotation: Any) -> Any:
     """What the values of a mapping must be whose keys the user chooses; None if it is none."""
     bare, _ = parts(annotation)
     return get_args(bare)[1] if get_origin(bare) is dict else None
+
+
+def listed_in(annotation: Any) -> type | None:
+    """The record that the items of a list must be; None if it is no list of records."""
+    bare, _ = parts(annotation)
+    arguments = get_args(bare)
+    if get_origin(bare) is not tuple or Ellipsis not in arguments:
+        return None
+    return record_in(arguments[0])
 
 
 @cache

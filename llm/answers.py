@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from llm.artifact import read_model
-from llm.chat import Template, Turn
+from llm.chat import Template
 from llm.config import SamplingConfig
-from llm.generate import generate
-from llm.model import Transformer
-from llm.tokenizer import Decoder, Tokenizer
+from llm.generate import write
+from llm.reply import reply
 
 TEMPLATE = "chat_template.jinja"
 """In the folder of every model that has learned to converse."""
@@ -40,26 +39,10 @@ def answer_all(
 def answers_of(folder: Path, prompts: Sequence[str], max_tokens: int) -> Iterator[str]:
     """What one model answers to each prompt."""
     model, tokenizer = read_model(folder)
-    template = Template(tokenizer) if (folder / TEMPLATE).exists() else None
+    if (folder / TEMPLATE).exists():
+        template = Template(tokenizer)
+        yield from (reply(model, template, prompt, max_tokens) for prompt in prompts)
+        return
+    sampling = SamplingConfig(temperature=0.0, max_tokens=max_tokens)
     for prompt in prompts:
-        if template is None:
-            ids, end, never = [tokenizer.eos, *tokenizer.encode(prompt)], tokenizer.eos, ()
-        else:
-            ids, end = template.prompt((Turn("user", prompt),)), template.end
-            never = template.never
-        yield continued(model, tokenizer, ids, max_tokens, end, never or tokenizer.unwritten)
-
-
-def continued(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    ids: list[int],
-    max_tokens: int,
-    end: int,
-    never: Sequence[int],
-) -> str:
-    """The likeliest text behind some tokens, up to its end."""
-    sampling = SamplingConfig(max_tokens=max_tokens, temperature=0.0)
-    decoder = Decoder(tokenizer, continues=True, broken="ignore")
-    tokens = generate(model, ids, sampling, end=end, never=never)
-    return "".join(map(decoder.feed, tokens)).strip()
+        yield "".join(write(model, tokenizer, prompt, sampling))

@@ -14,7 +14,7 @@ from typing import Any
 from llm.align_config import ChatDataConfig
 from llm.chat import Conversation, Role, Turn
 from llm.read_json import named
-from llm.row import NOTHING, Row, Skip, ignore, keys_of
+from llm.row import NOTHING, Row, Skip, ignore, names
 from llm.rows import read_rows
 from llm.shards import Unit
 
@@ -134,7 +134,7 @@ def turn_of(row: Row, item: Any, where: str) -> Turn:
     content = item.get("content", item.get("value", NOTHING))
     if not isinstance(speaker, str) or content is NOTHING:
         raise row.error(
-            f"has a message {where} with the keys {keys_of(item)}; expected role and content, "
+            f"has a message {where} with the keys {names(item)}; expected role and content, "
             "or from and value"
         )
     weight = item.get("weight")

@@ -5,6 +5,8 @@ read by hand in a millisecond for every thousand tokens, which saves a dependenc
 generated code has to fit the installed version.
 """
 
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,19 +51,46 @@ def model_format(proto: bytes) -> ModelFormat:
     return ModelFormat(trainer.get(3, 1) == 3, dummy_prefix or strips_all, strips_all)
 
 
-def fields(message: Any) -> dict[int, Any]:
-    """Field numbers and last values of a protobuf message: integers, or bytes of anything else."""
-    found: dict[int, Any] = {}
-    at = 0
-    while at < len(message):
+SCORE_GRID = 64
+"""Parts of a nat that scores are rounded to: 1.6 percent of a token's probability at most."""
+
+
+def rounded_scores(proto: bytes) -> bytes:
+    """The same model with scores that add up without error, so that ties are ties everywhere.
+
+    A unigram model cuts a text into the likeliest tokens. sentencepiece adds up scores in 32 bits,
+    `tokenizers` in 64, so where cuts are all but equally likely (a run of 26 spaces as 11 and 15 or
+    as 15 and 11) they differ: in 3 of 1,762 portions of 1,000 characters of English and Chinese
+    text; with these scores in none, and the number of tokens stays the same (2026).
+    """
+    rounded = bytearray(proto)
+    for key, start, stop in spans(proto, 0, len(proto)):
+        for inner, at, _ in spans(proto, start, stop) if key == 10 else ():  # field 1: a piece
+            if inner == 21:  # field 2: its score
+                (score,) = struct.unpack_from("<f", proto, at)
+                struct.pack_into("<f", rounded, at, round(score * SCORE_GRID) / SCORE_GRID)
+    return bytes(rounded)
+
+
+def spans(message: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Keys (field number and kind) of a part of a message, and where their values lie."""
+    while at < stop:
         key, at = varint(message, at)
         if key & 7 == 0:
-            found[key >> 3], at = varint(message, at)
-            continue
-        length, at = varint(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-        found[key >> 3] = message[at : at + length]
-        at += length
-    return found
+            end = varint(message, at)[1]
+        else:
+            length, at = varint(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
+            end = at + length
+        yield key, at, end
+        at = end
+
+
+def fields(message: Any) -> dict[int, Any]:
+    """Field numbers and last values of a protobuf message: integers, or bytes of anything else."""
+    return {
+        key >> 3: varint(message, start)[0] if key & 7 == 0 else message[start:stop]
+        for key, start, stop in spans(message, 0, len(message))
+    }
 
 
 def varint(message: bytes, at: int) -> tuple[int, int]:

@@ -48,10 +48,19 @@ class Points(NamedTuple):
     values: np.ndarray
 
     @property
+    def finite(self) -> np.ndarray:
+        """The values that are numbers."""
+        return self.values[np.isfinite(self.values)]
+
+    @property
+    def first(self) -> float | None:
+        """The oldest number."""
+        return float(self.finite[0]) if len(self.finite) else None
+
+    @property
     def last(self) -> float | None:
-        """The newest value that is a number."""
-        finite = self.values[np.isfinite(self.values)]
-        return float(finite[-1]) if len(finite) else None
+        """The newest number."""
+        return float(self.finite[-1]) if len(self.finite) else None
 
 
 def trained(key: str, name: str = "training", colour: str = "held") -> Curve:
@@ -134,9 +143,7 @@ SECTIONS: Mapping[str, tuple[Panel, ...]] = {
             (trained("kl"), held_out("kl")),
             level="kl_target",
         ),
-        Panel(
-            "KL coefficient", "Reward lost per nat of divergence.", (trained("coefficient"),)
-        ),
+        Panel("KL coefficient", "Reward lost per nat of divergence.", (trained("coefficient"),)),
         Panel(
             "Entropy",
             "Nats per token that are still open; near 0 the policy always says the same.",
@@ -191,10 +198,10 @@ SECTIONS: Mapping[str, tuple[Panel, ...]] = {
 }
 
 
-def points(log: Iterable[Event], curve: Curve, key: str = "") -> Points:
+def points(log: Iterable[Event], curve: Curve) -> Points:
     """A figure over the steps; a step that stands twice counts as it was last."""
-    key = key or curve.key
-    values = {e["step"]: number(e[key]) for e in log if e["event"] == curve.event and key in e}
+    events = (event for event in log if event["event"] == curve.event and curve.key in event)
+    values = {event["step"]: number(event[curve.key]) for event in events}
     steps = sorted(values)
     return Points(np.array(steps, np.float64), np.array([values[s] for s in steps], np.float64))
 
@@ -231,8 +238,8 @@ def thin(at: Points, most: int = MOST_POINTS) -> Points:
     return Points(at.steps[kept], at.values[kept])
 
 
-def smooth(at: Points, places: int = 50) -> Points:
-    """The mean over a window of a 50th of the run around each point, without what is missing."""
+def smooth(at: Points, places: int = 20) -> Points:
+    """The mean over a window of a 20th of the run around each point, without what is missing."""
     half = len(at.steps) // (2 * places)
     known = np.isfinite(at.values)
     sums = np.concatenate(([0.0], np.cumsum(np.where(known, at.values, 0.0))))

@@ -3,12 +3,13 @@
 matplotlib draws without a display and without pyplot's global state. Colours become CSS variables
 of the page (llm/page.py), so a drawing is light or dark as the page is; text stays text, in the
 page's font; titles and keys are the page's. Names inside a drawing are removed, since a page has
-many, and coordinates are cut to tenths of a point: 5 to 30 kB each, about 30 ms.
+many, and coordinates are cut to tenths of a point: 3 to 20 kB each, about 70 ms.
 """
 
 import re
 from collections.abc import Sequence
 from io import StringIO
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -45,7 +46,8 @@ PHASE_COLOURS = dict(zip(PHASES, ("held", "lost", "kept", "more"), strict=True))
 WIDTH, HEIGHT = 330, 165
 """In CSS pixels; drawings scale with the page."""
 
-SETTINGS = {
+SETTINGS: Any = {
+    "axes.axisbelow": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "humpty",
     "font.family": "sans-serif",
@@ -65,8 +67,11 @@ SETTINGS = {
     "ytick.major.size": 0,
 }
 
-NOISY = 100
-"""Points from which on a curve is drawn pale, and its mean over it."""
+MANY = 40
+"""Points from which on they are no longer marked one by one."""
+
+ROUGH = 4.0
+"""A curve whose way up and down is so many times its height is noise around something."""
 
 FLAT = 0.05
 """Least height of a panel, as a share of its values: three digits tell the ticks apart."""
@@ -94,7 +99,7 @@ def draw_phases(log: Sequence[Event]) -> str:
         figure, axes = canvas()
         colours = [COLOURS[PHASE_COLOURS[phase]] for phase in PHASES]
         if len(steps) == 1:
-            steps, seconds = np.repeat(steps, 2) + [-0.5, 0.5], np.repeat(seconds, 2, axis=1)
+            steps, seconds = np.array([0.0, steps[0]]), np.repeat(seconds, 2, axis=1)
         axes.stackplot(steps, seconds, colors=colours, linewidth=0, alpha=0.85)
         finish(axes, log)
         return svg_of(figure, "Seconds per step")
@@ -110,17 +115,24 @@ def canvas() -> tuple[Figure, Axes]:
 
 
 def draw_curve(axes: Axes, curve: Curve, at: Points, log: Sequence[Event]) -> None:
-    """A curve: many points as a pale line below their mean, few of them as dots, too."""
+    """A curve: noise as a pale line below its mean, few points as dots, too."""
     colour = COLOURS[curve.colour]
     if curve.low:
         draw_interval(axes, curve, log)
-    noisy = len(at.steps) >= NOISY
     line = thin(at)
-    dots = "" if len(at.steps) > 40 or (curve.event == "step" and len(at.steps) > 1) else "o"
-    pale = {"linewidth": 0.7, "alpha": 0.35} if noisy else {"linewidth": 1.6}
-    axes.plot(*line, color=colour, marker=dots, markersize=3.5, **pale)
-    if noisy:
-        axes.plot(*thin(smooth(at)), color=colour, linewidth=1.6)
+    if is_noise(at):
+        axes.plot(*line, color=colour, linewidth=0.7, alpha=0.35, clip_on=False)
+        line = thin(smooth(at))
+    few = len(at.steps) <= MANY and (curve.event == "validation" or len(at.steps) == 1)
+    dots = "o" if few else ""
+    axes.plot(*line, color=colour, linewidth=1.6, marker=dots, markersize=3.5, clip_on=False)
+
+
+def is_noise(at: Points) -> bool:
+    """Whether a mean says more than the curve itself."""
+    values = at.finite
+    way, height = np.abs(np.diff(values)).sum(), np.ptp(values)
+    return len(values) > MANY and bool(way > ROUGH * height)
 
 
 def draw_interval(axes: Axes, curve: Curve, log: Sequence[Event]) -> None:
@@ -128,7 +140,9 @@ def draw_interval(axes: Axes, curve: Curve, log: Sequence[Event]) -> None:
     ends = [[e["step"], e[curve.low], e[curve.high]] for e in log if has_interval(e, curve)]
     if ends:
         steps, low, high = np.array(ends, np.float64).T
-        axes.vlines(steps, low, high, color=COLOURS[curve.colour], linewidth=4, alpha=0.25)
+        axes.vlines(
+            steps, low, high, color=COLOURS[curve.colour], linewidth=4, alpha=0.25, clip_on=False
+        )
 
 
 def has_interval(event: Event, curve: Curve) -> bool:
@@ -137,10 +151,13 @@ def has_interval(event: Event, curve: Curve) -> bool:
 
 
 def open_up(axes: Axes, *, shares: bool) -> None:
-    """Give a level curve some height, and keep shares between 0 and 1."""
+    """Show what never changes from 0 on, give small changes little height, keep shares within 1."""
     low, high = axes.get_ylim()
     least = FLAT * max(abs(low), abs(high))
-    if high - low < least:
+    if axes.dataLim.height == 0:
+        value = axes.dataLim.y0
+        low, high = (min(0.0, 2 * value), max(0.0, 2 * value)) if value else (0.0, 1.0)
+    elif high - low < least:
         middle = (low + high) / 2
         low, high = middle - least / 2, middle + least / 2
     if shares and low >= -0.1 and high <= 1.1:
@@ -161,11 +178,14 @@ def finish(axes: Axes, log: Sequence[Event], *, shares: bool = False) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: label(value, shares)))
 
 
-def label(value: float, shares: bool) -> str:
-    """A value on an axis: 0.25, 12.3k, or 25%."""
-    if abs(value) < 1e-12:
-        value = 0.0
-    return f"{100 * value:.3g}%" if shares else quantity(value)
+def label(value: float, shares: bool = False) -> str:
+    """A value for people: 0.25, 12.3k, 1.2e-4, or 25%."""
+    if shares:
+        return f"{100 * value:.3g}%"
+    if 0 < abs(value) < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return quantity(value)
 
 
 # -- SVG -------------------------------------------------------------------------------------------
@@ -188,7 +208,7 @@ def fitted(svg: str, title: str) -> str:
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r"(\.\d)\d+(?=[ \"\n])", r"\1", body)
-    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r"font-family: [^;\"]*; ", "", body)
     body = re.sub(r">\s+<", "><", body)
     for name, colour in COLOURS.items():
         body = body.replace(colour, f"var(--{name})")

@@ -11,8 +11,9 @@ from llm.tokenizer import Decoder, Tokenizer
 
 
 def reply(model: Transformer, template: Template, question: str, tokens: int) -> str:
-    """The most probable answer, of at most `tokens` tokens."""
-    sampling = SamplingConfig(temperature=0.0, max_tokens=tokens)
+    """The most probable answer, of at most `tokens` tokens and half of the context."""
+    limit = min(tokens, model.config.context // 2)
+    sampling = SamplingConfig(temperature=0.0, max_tokens=limit)
     return "".join(reply_in_pieces(model, template.tokenizer, question, sampling))
 
 

@@ -6,7 +6,7 @@ is not as the schema expects is a DataError that names file, line, what is there
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,8 @@ class Row:
     place: str
     value: dict[str, Any]
     config: DataConfig
+    columns: Collection[str]
+    """All that there is, whether it was read or not."""
 
     def error(self, what: str) -> DataError:
         """What is wrong with it, and where it is."""
@@ -87,7 +89,7 @@ class Row:
         if value is NOTHING:
             raise self.error(
                 f"has nothing at {self.column(field)!r} for {field!r} of schema "
-                f"{self.config.schema}; its keys are {keys_of(self.value)}; say where it is: "
+                f"{self.config.schema}; its keys are {names(self.columns)}; say where it is: "
                 f"columns: {{{field}: ...}}, or set another schema"
             )
         return value
@@ -132,14 +134,14 @@ class Row:
     def hint(self) -> str:
         """What to do about a value of the wrong type."""
         return (
-            f" (schema {self.config.schema}; its keys are {keys_of(self.value)}); columns: says "
+            f" (schema {self.config.schema}; its keys are {names(self.columns)}); columns: says "
             "where the fields are"
         )
 
 
-def keys_of(value: dict[str, Any]) -> str:
+def names(keys: Collection[str]) -> str:
     """An object's keys in words."""
-    return ", ".join(map(str, value)) or "none"
+    return ", ".join(keys) or "none"
 
 
 def follow(value: Any, path: str) -> Any:

@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from llm.compression import ALGORITHMS, algorithm_of, name_of, open_unpacked
 from llm.config import TextConfig
-from llm.damage import Damage, DamageError, fail
+from llm.damage import Damage, DamageError
 from llm.documents import located
 from llm.encodings import mark_of
 from llm.errors import DataError
@@ -27,7 +27,7 @@ from llm.lines import open_lines, whole_lines
 from llm.read_json import named, refused, row_of
 from llm.read_parquet import between, rows_at_once
 from llm.reading import Reading
-from llm.row import DataConfig, Row, check_mapping
+from llm.row import FIELDS, DataConfig, Row, check_mapping
 from llm.shards import Shard, Unit, list_units
 
 RowFormat = Literal["jsonl", "json", "parquet"]
@@ -40,6 +40,8 @@ SUFFIXES: dict[str, RowFormat] = {
 }
 
 SHOWN = ".jsonl .json .parquet, the first two also .gz and .zst"
+
+NOT_UTF8 = "has bytes that are not UTF-8; convert the file: iconv -f ITS_ENCODING -t UTF-8"
 
 MOST_BYTES = 256 << 20
 """Bytes of a JSON array, or of a line."""
@@ -135,10 +137,12 @@ def array(path: str) -> bool:
 
 def read_rows(unit: Unit, config: DataConfig) -> Iterator[Row]:
     """The rows of a unit in the order of the file."""
-    rows = {"jsonl": jsonl_rows, "json": array_rows, "parquet": parquet_rows}[unit.format]
     try:
-        for place, value in rows(unit):
-            yield Row(unit, place, value, config)
+        if unit.format == "parquet":
+            yield from parquet_rows(unit, config)
+        else:
+            for place, value in (jsonl_rows if unit.format == "jsonl" else array_rows)(unit):
+                yield Row(unit, place, value, config, value)
     except DamageError as error:
         raise DataError(located(unit, error.damage, "utf-8")) from error
     except (OSError, EOFError, ValueError) as error:
@@ -146,13 +150,13 @@ def read_rows(unit: Unit, config: DataConfig) -> Iterator[Row]:
         raise DataError(f"{unit.path}: {what}") from error
 
 
-Rows = Iterator[tuple[str, dict[str, Any]]]
-"""Places and values."""
+Objects = Iterator[tuple[str, dict[str, Any]]]
+"""Places and values of JSON."""
 
 
-def jsonl_rows(unit: Unit) -> Rows:
+def jsonl_rows(unit: Unit) -> Objects:
     """One object a line; empty lines are none."""
-    reading = Reading(unit, TextConfig(shards=(unit.path,)), fail, None, "utf-8")
+    reading = Reading(unit, TextConfig(shards=(unit.path,)), refuse, None, "utf-8")
 
     def too_long(start: int, size: int) -> None:
         what = f"is a line of {size} bytes; at most {MOST_BYTES} are allowed; cut it up"
@@ -162,11 +166,18 @@ def jsonl_rows(unit: Unit) -> Rows:
         for line in whole_lines(lines, MOST_BYTES, too_long):
             if line.data.strip():
                 row = row_of(reading, lines.codec, line)
-                assert row is not None  # `fail` raises
+                assert row is not None  # `refuse` raises
                 yield str(line.start), row
 
 
-def array_rows(unit: Unit) -> Rows:
+def refuse(damage: Damage) -> None:
+    """Raise; rows, unlike text, come in UTF-8 only, so the remedy is another."""
+    if damage.reason == "invalid encoding":
+        damage = damage._replace(detail=NOT_UTF8)
+    raise DamageError(damage)
+
+
+def array_rows(unit: Unit) -> Objects:
     """The elements of a JSON array, numbered from 0."""
     with open_unpacked(unit.path) as file:
         data = file.read(MOST_BYTES + 1)
@@ -200,7 +211,7 @@ def parsed(unit: Unit, data: bytes) -> Any:
     try:
         return json.loads(data.decode(), parse_constant=refused)
     except UnicodeDecodeError as error:
-        raise damaged(unit, f"is not UTF-8 ({error.reason}); convert it") from error
+        raise damaged(unit, NOT_UTF8) from error
     except (ValueError, RecursionError) as error:
         raise damaged(unit, f"is not JSON: {error}; expected an array of objects") from error
 
@@ -210,23 +221,37 @@ def damaged(unit: Unit, what: str, place: str = "") -> DamageError:
     return DamageError(Damage("invalid json", unit.path, place, what, 0))
 
 
-def parquet_rows(unit: Unit) -> Rows:
-    """Rows with all their columns, numbered from 0; a few are in memory at once."""
+def parquet_rows(unit: Unit, config: DataConfig) -> Iterator[Row]:
+    """Rows, numbered from 0, with the columns that are asked for; a few are in memory at once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    first, row = 0, unit.start
+    row = unit.start
     try:
         with open_file(unit.path) as file, pq.ParquetFile(file) as parquet:
-            for group in range(parquet.num_row_groups):
-                footer = parquet.metadata.row_group(group)
-                start, stop = max(0, unit.start - first), min(footer.num_rows, unit.stop - first)
-                first += footer.num_rows
-                if start < stop:
-                    batches = parquet.iter_batches(rows_at_once(footer), [group])
-                    for batch in between(batches, start, stop):
-                        for value in batch.to_pylist():
-                            yield str(row), value
-                            row += 1
-    except pa.ArrowException as error:
+            names = parquet.schema_arrow.names
+            for batch in batches(unit, parquet, [name for name in names if name in wanted(config)]):
+                for value in batch.to_pylist():
+                    yield Row(unit, str(row), value, config, names)
+                    row += 1
+    except (pa.ArrowException, OverflowError) as error:
         raise damaged(unit, f"cannot be read: {error}; the file is damaged", str(row)) from error
+
+
+def wanted(config: DataConfig) -> set[str]:
+    """Columns in which the fields of a schema may lie."""
+    paths = [config.columns.get(field, field) for field in FIELDS[config.schema]]
+    return {*paths, *(path.partition(".")[0] for path in paths)}
+
+
+def batches(unit: Unit, parquet: Any, columns: list[str]) -> Iterator[Any]:
+    """The unit's rows, some at a time."""
+    first = 0
+    for group in range(parquet.num_row_groups):
+        footer = parquet.metadata.row_group(group)
+        start, stop = max(0, unit.start - first), min(footer.num_rows, unit.stop - first)
+        first += footer.num_rows
+        if start < stop:
+            yield from between(
+                parquet.iter_batches(rows_at_once(footer), [group], columns), start, stop
+            )

@@ -1,7 +1,7 @@
 """report.html of a training: what it reached, its curves, what it wrote and answered on the way.
 
 Made of metrics.jsonl alone, of any kind of training and at any time: while it runs, after a fall,
-at its end. One file that needs nothing else (llm/page.py); 100,000 steps make half a megabyte.
+at its end. One file that needs nothing else (llm/page.py); 100,000 steps make 80 kB.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from llm.files import write_atomic
 from llm.metrics import Event, duration, quantity, read_log
 from llm.page import page, shown
 from llm.panels import SECTIONS, Panel, curves_of, held_out, points, trained
-from llm.plots import PHASE_COLOURS, draw_panel, draw_phases
+from llm.plots import PHASE_COLOURS, draw_panel, draw_phases, label
 
 TILES = {
     "reward": trained("reward"),
@@ -26,6 +26,9 @@ TILES = {
     "tokens per second": trained("tokens_per_second"),
 }
 """The figures at the top."""
+
+SHARES = ("accuracy", "preference")
+"""Those that are shares."""
 
 MOST_SAMPLES = 6
 """Of one prompt: the first, the last and some in between."""
@@ -128,13 +131,11 @@ def tiles(log: Sequence[Event]) -> str:
     found = []
     for name, curve in TILES.items():
         at = points(log, curve)
-        if at.last is None:
+        if at.first is None or at.last is None:
             continue
-        first = next(value for value in at.values if value == value)
-        began = f"from {quantity(first)}" if len(at.steps) > 1 else ""
-        found.append(
-            f"<li><span>{name}</span><b>{quantity(at.last)}</b><small>{began}</small></li>"
-        )
+        first, last = (label(value, name in SHARES) for value in (at.first, at.last))
+        began = f"from {first}" if len(at.steps) > 1 else ""
+        found.append(f"<li><span>{name}</span><b>{last}</b><small>{began}</small></li>")
     return f'<ul class="tiles">{"".join(found)}</ul>' if found else ""
 
 
@@ -157,9 +158,8 @@ def plot(panel: Panel, log: Sequence[Event]) -> str:
     names = {curve.name: curve.colour for curve, _ in curves}
     last = curves[0][1].last
     assert last is not None
-    value = f"{last:.1%}" if panel.unit == "share" else quantity(last)
-    drawing = draw_panel(panel, log)
-    return framed(panel.title, value, drawing, names, panel.note)
+    value = label(last, panel.unit == "share")
+    return framed(panel.title, value, draw_panel(panel, log), names, panel.note)
 
 
 def phases(log: Sequence[Event]) -> str:

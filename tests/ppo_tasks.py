@@ -169,8 +169,8 @@ def steps_of(folder: Path) -> list[Event]:
     """The step events of a run, without what depends on the clock; each step stands there once."""
     events = [event for event in read_log(folder / "metrics.jsonl") if event["event"] == "step"]
     assert [event["step"] for event in events] == list(range(1, len(events) + 1))
-    timed = ("seconds", "phases", "eta", "tokens_per_second")
-    return [{key: event[key] for key in event if key not in timed} for event in events]
+    left_out = ("event", "seconds", "phases", "eta", "tokens_per_second")
+    return [{key: event[key] for key in event if key not in left_out} for event in events]
 
 
 if __name__ == "__main__":

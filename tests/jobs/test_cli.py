@@ -73,7 +73,8 @@ def test_check_says_the_order_and_what_comes_next() -> None:
     result = runner.invoke(app, ["check", QUICKSTART, "seed=3"])
     assert result.exit_code == 0
     assert result.output == (
-        f"{QUICKSTART} is valid: 3 stages: tokenizer -> pretrain -> generate\n"
+        f"{QUICKSTART} is valid: "
+        "6 stages: tokenizer -> pretrain -> sft -> reward -> ppo -> generate\n"
         f"Next: python -m jobs plan {QUICKSTART} seed=3\n"
     )
 

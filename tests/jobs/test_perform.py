@@ -80,6 +80,7 @@ class Cluster:
 
     def pretrain(self, task: Any, cluster: object, watch: object) -> dict[str, Any]:
         self.note("pretrain", task=task)
+        (Path(task.folder) / "metrics.jsonl").write_text('{"event": "end", "step": 20}\n')
         return {"bpb": 1.5, "passes": {"web": 1.0, "wiki": 2.345}}
 
     def note(self, name: str, **given: Any) -> None:

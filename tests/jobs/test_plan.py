@@ -24,6 +24,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 FACTS = Facts(
     cores=4,
     text=Text(1_000_000, "digest"),
+    examples={name: (Text(1_000_000, "digest"),) for name in ("sft", "reward", "dpo", "ppo")},
     corpora={"corpus": SourceFacts({"python": Text(1_000_000, "digest")})},
 )
 
@@ -317,6 +318,8 @@ def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
 def test_every_shipped_file_can_be_planned(name: str) -> None:
     spec = load(str(JOBS / f"{name}.yaml"))
     kinds = ["tokenizer", "pretrain", "generate"]
+    if name == "quickstart":
+        kinds[2:2] = ["sft", "reward", "ppo"]
     if name == "corpus":
         kinds = ["corpus", "tokenizer", "tokens", "pretrain", "generate"]
     assert [stage.kind for stage in resolve(spec, FACTS).stages] == kinds

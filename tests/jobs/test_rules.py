@@ -51,7 +51,7 @@ def test_reserved_tokens_are_as_many_as_the_tokenizer_reserves() -> None:
         (
             ["stages.generate.from=tokenizer"],
             "stages.generate.from: 'tokenizer' is a tokenizer stage; "
-            "must be a pretrain stage: pretrain",
+            "must be a pretrain, sft, dpo or ppo stage: pretrain",
         ),
         (
             ["stages.pretrain.tokenizer=generate"],  # generate builds on pretrain: a circle

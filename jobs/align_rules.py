@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from jobs.shape import did_you_mean, nearest
 from jobs.spec import PYDOC, ExampleStage, PpoStage, data_sets
 from jobs.yaml_source import Keys
-from llm.align_config import ChatDataConfig
+from llm.align_config import FIELDS, ChatDataConfig, PreferenceDataConfig
 from llm.config import ModelConfig, auto
 
 Findings = Iterator[tuple[Keys, str]]
@@ -21,8 +22,24 @@ def of_examples(stage: ExampleStage) -> Findings:
             wanted = "question_answer" if isinstance(data, ChatDataConfig) else "pairs"
             message = f"{PYDOC} stands alone, with `schema: {wanted}`"
             yield ("data", number, "shards"), message
+        for keys, message in of_columns(data):  # type: ignore[arg-type]
+            yield ("data", number, *keys), message
     if isinstance(stage, PpoStage):
         yield from of_ppo(stage)
+
+
+def of_columns(data: ChatDataConfig | PreferenceDataConfig) -> Findings:
+    """`columns` and `roles` speak of what there is."""
+    fields = FIELDS[data.schema]
+    for name in data.columns:
+        if name not in fields:
+            meant = did_you_mean(nearest(name, fields))
+            message = f"is no field of schema {data.schema};{meant} it has {', '.join(fields)}"
+            yield ("columns", name), message
+    for name, role in data.roles.items():
+        if role not in ("system", "user", "assistant"):
+            message = f"{role!r} is not allowed; must be one of system, user, assistant"
+            yield ("roles", name), message
 
 
 def of_ppo(stage: PpoStage) -> Findings:
@@ -45,7 +62,7 @@ def of_context(stage: PpoStage, model: ModelConfig) -> Findings:
     """An answer leaves room for its question."""
     if stage.answer_tokens > model.context // 2:
         message = (
-            f"{stage.answer_tokens} is not allowed; must be at most {model.context // 2}, half of the model's "
-            f"context of {model.context}"
+            f"{stage.answer_tokens} is not allowed; must be at most {model.context // 2}, half of "
+            f"the model's context of {model.context}"
         )
         yield ("answer_tokens",), message

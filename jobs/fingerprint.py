@@ -16,7 +16,7 @@ from typing import Any
 
 from jobs.spec import REFERENCES, AnyStage, as_json
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
 OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch")

@@ -52,7 +52,6 @@ def align(work: Work) -> Metrics:
 def ppo(work: Work) -> Metrics:
     """Train a chat model by the rewards of its own answers."""
     from cluster.ppo import ppo as ppo_on_cluster
-
     from llm.ppo_task import PpoTask
 
     stage = work.stage.stage

@@ -26,7 +26,6 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     DpoStage,
-    ExampleStage,
     GenerateStage,
     PpoStage,
     PretrainStage,

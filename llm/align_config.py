@@ -66,6 +66,20 @@ class PreferenceDataConfig(RowsConfig):
     prompt together; choice: `prompt`, `first`, `second` and `preference` (1, 2; others tie)."""
 
 
+FIELDS: dict[str, tuple[str, ...]] = {
+    "messages": ("messages", "system"),
+    "sharegpt": ("conversations", "system"),
+    "alpaca": ("instruction", "input", "output", "system", "history"),
+    "question_answer": ("question", "answer", "system"),
+    "pairs": ("prompt", "chosen", "rejected", "margin", "system"),
+    "transcripts": ("chosen", "rejected", "margin", "system"),
+    "ranking": ("prompt", "answers", "ranks", "system"),
+    "ratings": ("prompt", "answer", "rating", "system"),
+    "choice": ("prompt", "first", "second", "preference", "system"),
+}
+"""What each schema asks a row for."""
+
+
 @record
 class SftConfig(LoopConfig):
     """Instruction tuning: the loss is on the assistant's turns only."""

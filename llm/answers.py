@@ -10,12 +10,10 @@ from typing import TypedDict
 
 from llm.artifact import read_model
 from llm.chat import Template
+from llm.chat_artifact import is_chat
 from llm.config import SamplingConfig
 from llm.generate import write
 from llm.reply import reply
-
-TEMPLATE = "chat_template.jinja"
-"""In the folder of every model that has learned to converse."""
 
 
 class Answered(TypedDict):
@@ -39,7 +37,7 @@ def answer_all(
 def answers_of(folder: Path, prompts: Sequence[str], max_tokens: int) -> Iterator[str]:
     """What one model answers to each prompt."""
     model, tokenizer = read_model(folder)
-    if (folder / TEMPLATE).exists():
+    if is_chat(folder):
         template = Template(tokenizer)
         yield from (reply(model, template, prompt, max_tokens) for prompt in prompts)
         return

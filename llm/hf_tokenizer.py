@@ -10,7 +10,7 @@ merges); where sentencepiece and the `tokenizers` library differ, the difference
 - The first U+FDD0 behind "<" of a text is the chat template's (llm/chat.py) and is dropped.
 - `normalize: nfkc` is NFKC and then sentencepiece's own table. The two part ways where a letter has
   two marks in an unusual order, or a Korean syllable is followed by a loose final consonant.
-- Ties of unigram fall alike if scores were rounded (llm.model_file.rounded_scores).
+- Ties of unigram fall alike since scores are rounded (llm.model_file.rounded_scores).
 
 Other models, and word models, get the template and their .model only: `tokenizers` has nothing that
 cuts as they do. Plain JSON: neither transformers nor tokenizers is needed to write it.

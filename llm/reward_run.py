@@ -35,6 +35,7 @@ from llm.reward_score import agreement, calibration_error, rank_correlation, sha
 from llm.run import Setting
 from llm.size import flops_per_token
 from llm.train import autocast
+from llm.world import World
 
 REFERENCES = 256
 """Best answers whose rewards make the normaliser: held-out ones, then ones trained on."""
@@ -79,7 +80,7 @@ class RewardRecipe:
         if not len(self.held_out):
             return {}
         which = range(min(len(self.held_out), MEASURED))
-        rewards = self._measure(self.held_out, which)
+        rewards = self._measure(self.held_out, which, self.setting.world)
         pairs = pairs_in(self.held_out, which, self.config.margin)
         loss = ranking_loss(torch.from_numpy(rewards), pairs).item() / len(which)
         return {"loss": loss, **judged(rewards, answer_lengths(self.held_out, which), pairs)}
@@ -96,18 +97,22 @@ class RewardRecipe:
         return {"comparisons": len(self.comparisons), **reward}
 
     def _normaliser(self) -> Normaliser:
-        """Mean and deviation of the rewards of answers that people preferred."""
+        """Mean and deviation of the rewards of answers that people preferred.
+
+        The first process works it out by itself, as it alone writes.
+        """
+        alone = World(0, 1, self.setting.world.device)
         rewards: list[float] = []
         for source in (self.held_out, self.comparisons):
             which = range(min(len(source), REFERENCES - len(rewards)))
-            rewards.extend(best_of(source, which, self._measure(source, which)))
+            rewards.extend(best_of(source, which, self._measure(source, which, alone)))
         return Normaliser(float(np.mean(rewards)), float(np.std(rewards)) or 1.0)
 
-    def _measure(self, comparisons: Comparisons, which: Iterable[int]) -> np.ndarray:
+    def _measure(self, comparisons: Comparisons, which: range, world: World) -> np.ndarray:
         """Rewards of all answers of some comparisons."""
         self.module.eval()
-        size, world = self.task.train.micro_batch, self.setting.world
-        rewards = measure(comparisons, list(which), self._rewards, world, size)
+        size = self.task.train.micro_batch
+        rewards = measure(comparisons, which, self._rewards, world, size)
         self.module.train()
         return rewards
 

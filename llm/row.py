@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from llm.align_config import ChatDataConfig, PreferenceDataConfig
+from llm.align_config import FIELDS, ChatDataConfig, PreferenceDataConfig
 from llm.damage import Damage
 from llm.documents import located
 from llm.errors import DataError, SpecError
@@ -21,19 +21,6 @@ DataConfig = ChatDataConfig | PreferenceDataConfig
 
 Skip = Callable[[str], None]
 """Is told the reason whenever a row is left out."""
-
-FIELDS: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "system"),
-    "sharegpt": ("conversations", "system"),
-    "alpaca": ("instruction", "input", "output", "system", "history"),
-    "question_answer": ("question", "answer", "system"),
-    "pairs": ("prompt", "chosen", "rejected", "margin", "system"),
-    "transcripts": ("chosen", "rejected", "margin", "system"),
-    "ranking": ("prompt", "answers", "ranks", "system"),
-    "ratings": ("prompt", "answer", "rating", "system"),
-    "choice": ("prompt", "first", "second", "preference", "system"),
-}
-"""What each schema asks a row for."""
 
 NOTHING: Any = object()
 """What is found where nothing is: null is something."""

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from pydantic_core import from_json
 
+from llm.align_config import FIELDS
 from llm.compression import ALGORITHMS, algorithm_of, name_of, open_unpacked
 from llm.config import TextConfig
 from llm.damage import Damage, DamageError
@@ -27,7 +28,7 @@ from llm.lines import open_lines, whole_lines
 from llm.read_json import named, refused, row_of
 from llm.read_parquet import between, rows_at_once
 from llm.reading import Reading
-from llm.row import FIELDS, DataConfig, Row, check_mapping
+from llm.row import DataConfig, Row, check_mapping
 from llm.shards import Shard, Unit, list_units
 
 RowFormat = Literal["jsonl", "json", "parquet"]

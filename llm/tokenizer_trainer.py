@@ -19,6 +19,7 @@ import sentencepiece
 from llm.config import TokenizerConfig
 from llm.errors import DataError
 from llm.files import write_atomic
+from llm.model_file import rounded_scores
 from llm.tokenizer import (
     BOS,
     EOS,
@@ -113,7 +114,7 @@ def fit(documents: list[str], config: TokenizerConfig) -> bytes:
         )
     except RuntimeError as error:
         raise explained(error, config, documents) from error
-    proto = model.getvalue()
+    proto = rounded_scores(model.getvalue()) if config.model == "unigram" else model.getvalue()
     check_size(sentencepiece.SentencePieceProcessor(model_proto=proto), config, documents)
     return proto
 

@@ -75,6 +75,11 @@ def fingerprints(plan: Plan) -> dict[str, str | None]:
         (["stages.sft.batch=9", "stages.sft.micro_batch=2"], "2 is not allowed; must divide"),
         (["stages.sft.data=[{shards: a, schema: alpacas}]"], "did you mean 'alpaca'?"),
         (["stages.sft.data=[{shards: a, shema: alpaca}]"], "did you mean 'schema'?"),
+        (
+            ["stages.sft.data=[{shards: a, columns: {mesages: conv}}]"],
+            "data.0.columns.mesages: is no field of schema messages; did you mean 'messages'?",
+        ),
+        (["stages.sft.data=[{shards: a, roles: {doctor: assistent}}]"], "'assistent' is not"),
         (["stages.dpo.beta=0"], "stages.dpo.beta"),
     ],
 )
@@ -85,7 +90,9 @@ def test_what_cannot_be_is_told(spec: LoadSpec, overrides: list[str], complaint:
 
 
 def test_an_answer_leaves_room_for_its_question(spec: LoadSpec) -> None:
-    with pytest.raises(SpecError, match="ppo.answer_tokens: 33 is not allowed; must be at most 32"):
+    with pytest.raises(
+        SpecError, match=r"ppo\.answer_tokens: 33 is not allowed; must be at most 32"
+    ):
         planned(spec("stages.ppo.answer_tokens=33"))
 
 

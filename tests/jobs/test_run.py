@@ -26,6 +26,17 @@ TINY = [
     "stages.generate.sampling.max_tokens=8",
 ]
 
+SMALL = """\
+name: small
+seed: 1337
+cluster: {workers: 2}
+data: {shards: pydoc://}
+stages:
+  tokenizer: {kind: tokenizer, vocab_size: 4096}
+  pretrain: {kind: pretrain, tokenizer: tokenizer}
+  generate: {kind: generate, from: pretrain, prompts: The function returns}
+"""
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -56,32 +67,60 @@ def test_humpty_learns_its_verse_and_writes_past_its_context(
     assert "All the king's" in capsys.readouterr().out
 
 
-def test_a_finished_stage_never_runs_twice_and_only_what_changed_runs_again(
+def few_examples(folder: Path) -> list[str]:
+    """The alignments of quickstart.yaml on sixty questions, in a few steps."""
+    source = random.Random(1)
+    questions = [f"{sentence(source)} {number}" for number in range(60)]
+    chats = [{"question": one, "answer": sentence(source)} for one in questions]
+    pairs = [{"prompt": one, "chosen": "wall", "rejected": "men men"} for one in questions]
+    for name, rows in (("chats", chats), ("pairs", pairs)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text)
+    asked = f"data=[{{shards: {folder}/chats.jsonl, schema: question_answer}}]"
+    return [
+        f"stages.sft.{asked}",
+        f"stages.reward.data=[{{shards: {folder}/pairs.jsonl}}]",
+        f"stages.ppo.{asked}",
+        "stages.ppo.steps=2",
+        "stages.ppo.batch=8",
+        "stages.ppo.answer_tokens=8",
+    ]
+
+
+def test_the_whole_recipe_runs_once_and_only_what_changed_runs_again(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = [str(JOBS / "quickstart.yaml"), [f"storage={tmp_path}", *TINY]]
+    options = [f"storage={tmp_path / 'runs'}", *TINY, *few_examples(tmp_path)]
+    base = [str(JOBS / "quickstart.yaml"), options]
     spec = load(*base)
     run(spec)
     assert manifest(spec, "pretrain")["metrics"]["tokens"] > 0
-    assert "bits per byte" in capsys.readouterr().out
+    assert 0 <= manifest(spec, "reward")["metrics"]["accuracy"] <= 1
+    assert manifest(spec, "ppo")["metrics"]["length"] > 0
+    for stage in ("pretrain", "sft", "reward", "ppo"):
+        assert "<svg" in (artifact(spec, stage) / "report.html").read_text()
+    for stage in ("sft", "ppo"):
+        assert (artifact(spec, stage) / "chat_template.jinja").exists()
+    shown = capsys.readouterr().out
+    assert "bits per byte" in shown and "held-out pairs right" in shown
+    generate(spec, "humpty", None)
+    assert capsys.readouterr().out.startswith("humpty\n")  # a chat model answers
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")}
     run(load(*base))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("manifest.json")} == made
-    run(load(base[0], [*base[1], "stages.generate.sampling.seed=7"]))
-    new = {path.parent.parent.name for path in tmp_path.rglob("manifest.json")} - {
-        path.parent.name for path in made
-    }
+    run(load(base[0], [*base[1], "stages.ppo.kl.target=3"]))
     fresh = [path for path in tmp_path.rglob("manifest.json") if path not in made]
-    assert [path.parent.parent.name for path in fresh] == ["generate"], new
+    assert sorted(path.parent.parent.name for path in fresh) == ["generate", "ppo"]
 
 
 def test_an_interrupted_run_goes_on_and_takes_the_same_steps(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [*TINY, "stages.pretrain.steps=12", "stages.pretrain.log_every=1"]
-    whole = load(str(JOBS / "quickstart.yaml"), [f"storage={tmp_path / 'a'}", *options])
+    (tmp_path / "small.yaml").write_text(SMALL)
+    whole = load(str(tmp_path / "small.yaml"), [f"storage={tmp_path / 'a'}", *options])
     run(whole)
-    broken = load(str(JOBS / "quickstart.yaml"), [f"storage={tmp_path / 'b'}", *options])
+    broken = load(str(tmp_path / "small.yaml"), [f"storage={tmp_path / 'b'}", *options])
     shutil.copytree(whole.folder, broken.folder)
     folder = artifact(broken, "pretrain")
     (folder / "manifest.json").unlink()  # as if the driver had died before the end
@@ -129,6 +168,55 @@ def test_a_messy_crawl_becomes_a_model_each_document_once(
     targets = 2 * manifest(spec, "corpus.tokenizer")["metrics"]["tokens"]
     assert metrics["tokens"] == pytest.approx(targets, rel=0.01)
     assert "passes over text 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "questions"),
+    [
+        ("alpaca_en_demo.json", ["Name three colours.", "Who are you?"]),
+        ("alpaca_zh_demo.json", ["你是谁？", "写一首诗"]),
+    ],
+)
+def test_instructions_in_english_and_chinese_are_learned(
+    ray_cluster: None, tmp_path: Path, shared_data: Path, file: str, questions: list[str]
+) -> None:
+    data = shared_data / "c_sft" / file
+    (tmp_path / "text.jsonl").write_text(
+        "".join(
+            json.dumps({"text": f"{row['instruction']} {row['output']}"}) + "\n"
+            for row in json.loads(data.read_text())
+        )
+    )
+    (tmp_path / "chat.yaml").write_text(f"""\
+name: chat
+cluster: {{workers: 2}}
+data: {{shards: text.jsonl}}
+stages:
+  tokenizer: {{kind: tokenizer, vocab_size: 4000}}
+  pretrain:
+    kind: pretrain
+    tokenizer: tokenizer
+    model: {{depth: 2, width: 64, context: 128}}
+    batch: 8
+    steps: 10
+  sft:
+    kind: sft
+    from: pretrain
+    data: [{{shards: {data}, schema: alpaca}}]
+    epochs: 1
+    optim: {{lr: 1e-3}}
+    prompts: {json.dumps(questions)}
+""")
+    spec = load(str(tmp_path / "chat.yaml"), [f"storage={tmp_path / 'runs'}"])
+    run(spec)
+    metrics = manifest(spec, "sft")["metrics"]
+    log = (artifact(spec, "sft") / "metrics.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in log]
+    first = next(event for event in events if event["event"] == "validation")
+    assert metrics["loss"] < first["loss"] - 0.5
+    assert metrics["conversations"] > 900
+    assert metrics["padding"] < 0.05
+    assert {e["prompt"] for e in events if e["event"] == "sample"} == set(questions)
 
 
 def test_generate_without_a_model_says_what_to_run(tmp_path: Path) -> None:

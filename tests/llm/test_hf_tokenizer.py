@@ -55,7 +55,6 @@ class Pair:
     def __init__(self, folder: Path, texts: list[str], **options: Any) -> None:
         path = folder / "trained.model"
         train(texts, TokenizerConfig(**options), path, seed=0)
-        path.write_bytes(rounded_scores(path.read_bytes()))
         self.ours = Template(Tokenizer(path))
         assert write_hf_tokenizer(path, folder, context=1 << 20)
         self.theirs = transformers.AutoTokenizer.from_pretrained(folder)

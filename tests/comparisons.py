@@ -50,11 +50,11 @@ def ranking(source: random.Random) -> Ranking:
 
 
 def write_examples(
-    folder: Path, template: Template, train: list[Ranking], held_out: list[Ranking]
+    folder: Path, template: Template, train: list[Ranking], held_out: list[Ranking], context: int
 ) -> None:
     """Tokenised comparisons, as `cluster.examples` leaves them."""
     for part, rankings in (("train", train), ("validation", held_out)):
-        rows = [comparison_row(one, template, SHAPE.context, False).row for one in rankings]
+        rows = [comparison_row(one, template, context, False).row for one in rankings]
         write_rows(folder / f"{part}-00000.safetensors", COMPARISON, [row for row in rows if row])
     counts = {"train": len(train), "validation": len(held_out)}
     write_json(folder / INDEX, {**counts, "skipped": {}})
@@ -81,7 +81,7 @@ def make_task(
     if not start.exists():
         template, source = write_start(start), random.Random(2)
         rankings = [ranking(source) for _ in range(count + count // 2)]
-        write_examples(examples, template, rankings[:count], rankings[count:])
+        write_examples(examples, template, rankings[:count], rankings[count:], SHAPE.context)
     loop: dict[str, Any] = {
         "batch": 8,
         "micro_batch": 4,

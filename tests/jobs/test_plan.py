@@ -314,7 +314,9 @@ def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["quickstart", "humpty", "shakespeare", "chinese", "corpus"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "humpty", "shakespeare", "chinese", "corpus", "chat"]
+)
 def test_every_shipped_file_can_be_planned(name: str) -> None:
     spec = load(str(JOBS / f"{name}.yaml"))
     kinds = ["tokenizer", "pretrain", "generate"]
@@ -322,6 +324,8 @@ def test_every_shipped_file_can_be_planned(name: str) -> None:
         kinds[2:2] = ["sft", "reward", "ppo"]
     if name == "corpus":
         kinds = ["corpus", "tokenizer", "tokens", "pretrain", "generate"]
+    if name == "chat":
+        kinds = ["tokenizer", "pretrain", "sft", "reward", "dpo", "ppo"]
     assert [stage.kind for stage in resolve(spec, FACTS).stages] == kinds
     assert f"Next: python -m jobs run {JOBS / name}.yaml" in printed(spec)
 

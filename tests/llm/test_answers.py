@@ -27,7 +27,7 @@ def likeliest(folder: Path, ids: list[int], end: int, never: tuple[int, ...], co
     model, tokenizer = read_model(folder)
     written: list[int] = []
     while len(written) < count:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = model(torch.tensor([ids + written]))[0, -1]
         logits[list(never)] = -torch.inf
         token = int(logits.argmax())

@@ -20,14 +20,12 @@ from ray import ObjectRef
 from ray.exceptions import RayTaskError
 
 from cluster.config import ClusterConfig
-from cluster.examples import ExampleSource, Say, make_examples
 from cluster.train import on_workers
 from llm.align_config import ActorsConfig
 from llm.artifact import read_model
 from llm.errors import SpecError, UserError
 from llm.examples import Prompt
 from llm.experience import Texts
-from llm.files import write_json
 from llm.metrics import Emit, Event
 from llm.model import Transformer
 from llm.ppo_models import read_judge
@@ -42,17 +40,8 @@ from llm.world import World
 from llm.writer import Writer
 
 
-def ppo(
-    task: PpoTask, source: ExampleSource, cluster: ClusterConfig, emit: Emit, say: Say
-) -> Event:
-    """Make a task's prompts, then train it; returns its final figures."""
-    make_examples(source, Path(task.prompts), say)
-    write_json(Path(task.folder) / "task.json", task.to_json())
-    return learn(task, cluster, emit)
-
-
-def learn(task: PpoTask, cluster: ClusterConfig, emit: Emit) -> Event:
-    """Train a task whose prompts are there."""
+def ppo(task: PpoTask, cluster: ClusterConfig, emit: Emit) -> Event:
+    """Train a task on the connected cluster; returns its final figures."""
     if task.config.rule and not task.reward:
         load_rule(task.config.rule)  # a rule that is not there is said before anything starts
     actors = task.config.actors

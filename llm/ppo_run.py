@@ -41,7 +41,7 @@ from llm.guards import (
     shrunk,
     validated,
 )
-from llm.metrics import Emit, Event, RunLog, duration, quantity
+from llm.metrics import Emit, Event, RunLog, step_line, validation_line
 from llm.model import Transformer
 from llm.optim import learning_rate
 from llm.ppo import Ppo, Rates, Updates
@@ -371,29 +371,13 @@ def mean_of(window: list[Event]) -> Event:
 
 def show(event: Event) -> None:
     """Print an event as a plain line."""
-    if event["event"] == "step":
-        print(ppo_line(event), flush=True)
-    elif event["event"] in ("validation", "guard"):
-        rest = {key: value for key, value in event.items() if key not in ("event", "step")}
-        print(f"step {event['step']}: {event['event']} {rest}", flush=True)
-
-
-def ppo_line(event: Event) -> str:
-    """A step event as one line for people."""
-    phases = " ".join(f"{name} {seconds:.1f}s" for name, seconds in event["phases"].items())
-    return " | ".join(
-        (
-            f"step {event['step']}/{event['steps']}",
-            f"reward {event['reward']:.3f}",
-            f"kl {event['kl']:.2f} x {event['coefficient']:.3g}",
-            f"entropy {event['entropy']:.2f}",
-            f"length {event['length']:.1f}",
-            f"lr {event['lr']:.1e}",
-            f"{quantity(event['tokens_per_second'])} tok/s",
-            phases,
-            f"eta {duration(event['eta'])}",
-        )
-    )
+    match event["event"]:
+        case "step":
+            print(step_line(event), flush=True)
+        case "validation":
+            print(f"step {event['step']}: {validation_line(event)}", flush=True)
+        case "guard":
+            print(f"step {event['step']}: {event['action']}, {event['message']}", flush=True)
 
 
 def ppo(task: PpoTask, emit: Emit) -> Event:

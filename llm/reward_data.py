@@ -43,7 +43,7 @@ def answers_of(comparisons: Sequence[Comparison], device: torch.device) -> Answe
     prompts = [c.prompt for c in comparisons for _ in c.sequences]
     lengths = [len(one) for one in sequences]
     ids = np.zeros((max(1, len(sequences)), max(lengths, default=1)), np.int64)
-    for row, one in zip(ids, sequences, strict=bool(sequences)):
+    for row, one in zip(ids, sequences, strict=False):
         row[: len(one)] = one
     numbers = torch.tensor([lengths or [1], prompts or [1]], device=device)
     return Answers(torch.from_numpy(ids).to(device), *numbers)

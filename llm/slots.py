@@ -1,24 +1,26 @@
 """Keys and values of many texts at once, each of its own length: rows that join, grow and leave.
 
 Every text holds a row of each layer's memory, and `lengths` says how much of it has been filled.
-A step writes one token's keys and values behind those of each row and looks at all of the row.
-Where a row has left the last one takes its place, so the rows in use are always the first ones,
-a step costs what those cost, and leaving costs one copied row.
+New tokens are computed as one list, whichever texts they are of, so nothing is spent on padding;
+only attention lines them up. Where a text has left the last one takes its row: the rows in use are
+always the first ones, a step costs what those cost, and leaving costs one copied row.
 
-Keys and values stay fp32 on a processor: torch's attention of a single query is 4 to 11 times
-slower there in bf16 (16 rows, 6 heads of 64, 128 keys, 1 thread: 2.7 against 0.23 ms, AVX512).
+On a processor keys and values are fp32: torch's attention of single queries takes 3 to 5 times as
+long there in bf16 (16 rows, 5 heads of 64, 200 keys, one thread with AVX512: 1.8 against 0.4 ms).
 
-B rows in use, P tokens of room, S tokens of the longest text, H heads, E features of a head.
+B rows in use, N new tokens, T of them in the longest text, P tokens of room, S tokens of the
+longest text, H heads, E features of a head.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from llm.config import ModelConfig
 
 
 class Slots:
-    """A key-value cache with a length per row."""
+    """A key-value cache with a length per row, and attention to it."""
 
     def __init__(
         self, config: ModelConfig, rows: int, room: int, *, device: torch.device, dtype: torch.dtype
@@ -28,45 +30,60 @@ class Slots:
         self.memory = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)  # (B,)
         lines = torch.arange(rows * 2 * config.heads, device=device) * room
-        self.lines = lines.view(rows, 2 * config.heads)  # where each row's heads begin
+        self.lines = lines.view(rows, 2 * config.heads)  # where the keys of each head begin
+        self.mask: Tensor | None = None
 
-    def join(self, lengths: Tensor) -> None:
-        """Texts of so many tokens take the place of all that were there."""
+    def join(self, lengths: Tensor) -> Tensor:
+        """Texts of so many tokens take all rows; the places of their tokens, text after text."""
         self.lengths = lengths.clone()
+        every = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
+        rows, places = (every < lengths[:, None]).nonzero().unbind(1)  # (N,)
+        self._expect(rows, places)
+        self.mask = None
+        return places
 
-    def fill(self, layer: int, key_value: Tensor) -> None:
-        """Keys and values of all tokens of texts that have just joined: (B, T, 2, H, E)."""
-        rows, tokens = key_value.shape[:2]
-        self.memory[layer, :rows, :, :, :tokens] = key_value.permute(0, 2, 3, 1, 4)
+    def grow(self) -> Tensor:
+        """Each text has one token more; their places."""
+        places = self.lengths
+        rows = torch.arange(len(places), device=places.device)
+        self.lengths = places + 1
+        self._expect(rows, places)
+        behind = torch.arange(self.longest, device=places.device) > places[:, None]
+        mask = torch.zeros(behind.shape, device=places.device, dtype=self.memory.dtype)
+        self.mask = mask.masked_fill_(behind, -torch.inf)[:, None, None]  # (B, 1, 1, S)
+        return places
 
-    def grow(self) -> None:
-        """Each text has one token more, whose keys and values will be added to every layer."""
-        self.ends = (self.lines[: len(self.lengths)] + self.lengths[:, None]).flatten()
-        self.lengths += 1
+    def _expect(self, rows: Tensor, places: Tensor) -> None:
+        """The next keys and values are of these rows and places."""
+        self.rows, self.places = rows, places
         self.longest = int(self.lengths.max())
-        behind = torch.arange(self.longest, device=self.lengths.device) >= self.lengths[:, None]
-        unseen = torch.zeros(behind.shape, device=behind.device, dtype=self.memory.dtype)
-        self.mask = unseen.masked_fill_(behind, -torch.inf)[:, None, None]  # (B, 1, 1, S)
+        self.ends = (self.lines[rows] + places[:, None]).flatten()
 
-    def add(self, layer: int, key_value: Tensor) -> tuple[Tensor, Tensor]:
-        """The new token's, (B, 2, H, E); returns keys and values of all tokens: (B, H, S, E)."""
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Stores keys and values of the new tokens, lets their queries look: -> (N, H, E)."""
         memory = self.memory[layer]
-        features = memory.size(-1)
-        new = key_value.reshape(-1, features).to(memory.dtype)
-        memory.view(-1, features).index_copy_(0, self.ends, new)
-        keys, values = memory[: len(self.lengths), :, :, : self.longest].unbind(1)
-        return keys, values
+        lines = memory.view(-1, memory.size(-1))
+        lines.index_copy_(0, self.ends, qkv[:, 1:].reshape(-1, memory.size(-1)))
+        keys, values = memory[: len(self.lengths), :, :, : self.longest].unbind(1)  # (B, H, S, E)
+        query = qkv[:, 0]
+        if self.mask is not None:
+            query = query[:, :, None]  # (B, H, 1, E)
+            return F.scaled_dot_product_attention(query, keys, values, attn_mask=self.mask)[:, :, 0]
+        lined_up = query.new_zeros(len(keys), self.longest, *query.shape[1:])  # (B, T, H, E)
+        lined_up[self.rows, self.places] = query
+        lined_up = lined_up.transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(lined_up, keys, values, is_causal=True)
+        return mixed.transpose(1, 2)[self.rows, self.places]
 
     def leave(self, staying: Tensor) -> Tensor:
         """Only the marked rows, (B,) bool, go on; returns which of them each row now holds."""
         count = int(staying.sum())
-        rows = torch.arange(len(staying), device=staying.device)
-        holes, movers = rows[:count][~staying[:count]], rows[count:][staying[count:]]
+        order = torch.arange(count, device=staying.device)
+        holes = order[~staying[:count]]
+        movers = count + staying[count:].nonzero()[:, 0]
         if len(holes):
-            longest = int(self.lengths.max())
-            for memory in self.memory:
-                memory[holes, :, :, :longest] = memory[movers, :, :, :longest]
-        order = rows[:count].clone()
+            grown = slice(self.longest)
+            self.memory[:, holes, :, :, grown] = self.memory[:, movers, :, :, grown]
         order[holes] = movers
         self.lengths = self.lengths[order]
         return order

@@ -1,12 +1,12 @@
 """A copy of a model made for writing: it reads prompts, then goes on by a token per row and step.
 
-The same mathematics as `Transformer.features` with less around it. A step of a few rows spends its
-time on fetching weights, so these are cast once, joined where they read the same input, and laid
-out once as oneDNN multiplies them, which `F.linear` does anew at every call (bf16, 16 rows, one
-thread: 1.2-1.5x for the layers, 2-4x for the head). Precisions are those of training under
-autocast: products in bf16, residual stream and norms in fp32.
+The same mathematics as `Transformer.features` with less around it. Weights are cast once, joined
+where they read the same input, and laid out once as oneDNN multiplies them, which `F.linear` does
+anew at every call (bf16, 16 rows, one thread: 1.3x, 1 row: 1.7-2.8x). The two features that a
+rotation turns lie side by side here, so that it is one complex product. Precisions are those
+of training under autocast, but for attention, which is no worse: see llm/slots.py.
 
-B rows, T tokens of a prompt, D width, F hidden features, H heads, E = D / H, V vocabulary.
+N tokens of any rows, B rows, D width, F hidden features, H heads, E = D / H, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm.attention import attend, rotate
+from llm.attention import Attention
 from llm.model import Block, Gelu, Rotary, Swiglu, Transformer
 from llm.slots import Slots
 from llm.world import Precision
@@ -43,102 +43,89 @@ class Writer:
         self.precision = torch.bfloat16 if precision == "bf16" else torch.float32
         self.refresh(model)
 
+    @torch.inference_mode()
     def refresh(self, model: Transformer) -> None:
         """Take over the weights that the model has now."""
-        with torch.inference_mode():
-            self.model, self.config = model, model.config
-            self.device = model.embedding.weight.device
-            self.layers = [self._layer(cast(Block, block)) for block in model.blocks]
-            self.head = self._product((model.head or model.embedding).weight, None)
-            self.table = None
-            if isinstance(model.positions, Rotary):
-                self.table = model.positions.table[:, :, 0].to(self.precision)  # (2, context, 1, E)
+        self.model, self.config = model, model.config
+        self.device = model.embedding.weight.device
+        self.layers = [self._layer(cast(Block, block)) for block in model.blocks]
+        self.head = self._product((model.head or model.embedding).weight, None)
+        self.turns = turns(model.positions) if isinstance(model.positions, Rotary) else None
 
     def slots(self, rows: int, room: int) -> Slots:
         """Empty memory for so many texts of so many tokens."""
         dtype = torch.float32 if self.device.type == "cpu" else self.precision
         return Slots(self.config, rows, room, device=self.device, dtype=dtype)
 
-    def read(self, ids: Tensor, lengths: Tensor, slots: Slots) -> Tensor:
+    def read(self, prompts: Tensor, lengths: Tensor, slots: Slots) -> Tensor:
         """Prompts (B, T), padded behind, take the slots; logits (B, V) after their last tokens."""
-        slots.join(lengths)
-        places = torch.arange(ids.size(1), device=self.device).expand_as(ids)
-        x, rotation = self._placed(ids, places)  # (B, T, D)
-        for index, layer in enumerate(self.layers):
-            qkv = self._qkv(layer, x, rotation)  # (B, T, 3, H, E)
-            slots.fill(index, qkv[:, :, 1:])
-            mixed = attend(*qkv.to(slots.memory.dtype).transpose(1, 3).unbind(2))  # (B, H, T, E)
-            x = self._finish(layer, x, mixed.transpose(1, 2))
-        rows = torch.arange(len(ids), device=self.device)
-        return self._logits(x[rows, lengths - 1])
+        places = slots.join(lengths)
+        x = self._features(prompts[slots.rows, places], places, slots)  # (N, D)
+        return self._logits(x[lengths.cumsum(0) - 1])
 
     def write(self, ids: Tensor, slots: Slots) -> Tensor:
         """A next token for each row, (B,); logits (B, V) after it."""
-        x, rotation = self._placed(ids, slots.lengths)  # (B, D)
-        slots.grow()
-        for index, layer in enumerate(self.layers):
-            qkv = self._qkv(layer, x, rotation)  # (B, 3, H, E)
-            keys, values = slots.add(index, qkv[:, 1:])
-            query = qkv[:, 0, :, None].to(keys.dtype)  # (B, H, 1, E)
-            mixed = attend(query, keys, values, mask=slots.mask)
-            x = self._finish(layer, x, mixed[:, :, 0])
-        return self._logits(x)
+        return self._logits(self._features(ids, slots.grow(), slots))
 
-    def _placed(self, ids: Tensor, places: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embeddings (..., D) in fp32, and the rotation of these places (2, ..., 1, 1, E)."""
+    def _features(self, ids: Tensor, places: Tensor, slots: Slots) -> Tensor:
+        """New tokens, (N,), at their places in their texts; the residual stream (N, D)."""
         x, _ = self.model.positions(self.model.embedding(ids), 0, 0, places)
-        return x, None if self.table is None else self.table[:, places, None]
-
-    def _qkv(self, layer: Layer, x: Tensor, rotation: Tensor | None) -> Tensor:
-        """(..., D) -> queries, keys and values (..., 3, H, E), the first two turned."""
-        normed = layer.attention_norm(x).to(self.precision)
-        qkv = layer.qkv(normed).unflatten(-1, (3, self.config.heads, -1))
-        if rotation is not None:
-            qkv[..., :2, :, :] = rotate(qkv[..., :2, :, :], rotation)
-        return qkv
-
-    def _finish(self, layer: Layer, x: Tensor, mixed: Tensor) -> Tensor:
-        """What attention found, (..., H, E), and the MLP are added to x (..., D)."""
-        x = x + layer.out(mixed.flatten(-2).to(self.precision))
-        return x + layer.mlp(layer.mlp_norm(x).to(self.precision))
+        turn = None if self.turns is None else self.turns[places]  # (N, 1, 1, E / 2)
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(layer.attention_norm(x).to(self.precision))
+            qkv = qkv.to(torch.float32).unflatten(-1, (3, self.config.heads, -1))  # (N, 3, H, E)
+            if turn is not None:
+                torch.view_as_complex(qkv[:, :2].unflatten(-1, (-1, 2))).mul_(turn)
+            mixed = slots.attend(index, qkv.to(slots.memory.dtype))  # (N, H, E)
+            x = x + layer.out(mixed.flatten(1).to(self.precision))
+            x = x + layer.mlp(layer.mlp_norm(x).to(self.precision))
+        return x
 
     def _logits(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, V) in the precision of products."""
         return self.head(self.model.norm(x).to(self.precision))
 
     def _layer(self, block: Block) -> Layer:
-        attention, mlp = block.attention, MLPS[self.config.mlp]
+        mlp = block.mlp
         return Layer(
-            block.attention_norm,
-            self._linear(attention.qkv),
-            self._linear(attention.out),
-            block.mlp_norm,
-            mlp(self, block.mlp),
+            attention_norm=block.attention_norm,
+            qkv=self._qkv(block.attention),
+            out=self._linear(block.attention.out),
+            mlp_norm=block.mlp_norm,
+            mlp=self._swiglu(mlp) if isinstance(mlp, Swiglu) else self._gelu(cast(Gelu, mlp)),
         )
+
+    def _qkv(self, attention: Attention) -> Product:
+        """With the rows of queries and keys in the order of `turns`."""
+        rows = torch.arange(len(attention.qkv.weight), device=self.device)
+        rows = rows.unflatten(0, (3, attention.heads, 2, -1))
+        order = torch.cat((rows[:2].transpose(2, 3).flatten(), rows[2].flatten()))
+        bias = attention.qkv.bias
+        return self._product(attention.qkv.weight[order], None if bias is None else bias[order])
 
     def _gelu(self, mlp: Gelu) -> Product:
         up, out = self._linear(mlp.up), self._linear(mlp.out)
         return lambda x: out(F.gelu(up(x)))
 
     def _swiglu(self, mlp: Swiglu) -> Product:
-        both, out = self._linear(mlp.gate, mlp.up), self._linear(mlp.out)
+        weight = torch.cat((mlp.gate.weight, mlp.up.weight))
+        bias = None if mlp.gate.bias is None else torch.cat((mlp.gate.bias, mlp.up.bias))
+        both, out = self._product(weight, bias), self._linear(mlp.out)
 
         def product(x: Tensor) -> Tensor:
-            gate, up = both(x).chunk(2, -1)
+            gate, up = both(x).chunk(2, -1)  # (N, F) each
             return out(F.silu(gate) * up)
 
         return product
 
-    def _linear(self, *linears: nn.Linear) -> Product:
-        """Layers that read the same input, as one."""
-        biases = [linear.bias for linear in linears]
-        bias = None if biases[0] is None else torch.cat(biases)
-        return self._product(torch.cat([linear.weight for linear in linears]), bias)
+    def _linear(self, linear: nn.Linear) -> Product:
+        return self._product(linear.weight, linear.bias)
 
     def _product(self, weight: Tensor, bias: Tensor | None) -> Product:
         """Weights in the precision of products, laid out once for all calls."""
-        weight = weight.detach().to(self.precision)
-        bias = None if bias is None else bias.detach().to(self.precision)
+        # .to may return the parameter itself, which goes on being trained
+        weight = weight.detach().to(self.precision, copy=True)
+        bias = None if bias is None else bias.detach().to(self.precision, copy=True)
         if self.device.type != "cpu" or self.precision != torch.bfloat16:
             return partial(F.linear, weight=weight, bias=bias)
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
@@ -146,4 +133,10 @@ class Writer:
         return lambda x: multiply(x, packed, bias, "none", [], "")
 
 
-MLPS = {"gelu": Writer._gelu, "swiglu": Writer._swiglu}
+def turns(positions: Rotary) -> Tensor:
+    """The rotation as complex numbers, for pairs of features side by side: (context, 1, 1, E / 2).
+
+    The model's table has cosines twice, and sines behind their negatives.
+    """
+    cosine, sine = positions.table[:, :, 0].chunk(2, -1)[1].unbind(0)
+    return torch.complex(cosine, sine)[:, None]

@@ -36,6 +36,9 @@ LETTERS = "abcdefgh"
 ROOM = 8
 """Tokens of an answer at most."""
 
+LENIENT = GuardConfig(same=1.0, preference=1.0)
+"""Guards that let everybody answer the same, and disagree with people."""
+
 SHAPE = {"depth": 1, "width": 32, "heads": 2, "hidden": 64, "context": 24, "tied": False}
 
 
@@ -129,7 +132,7 @@ def write_ppo_task(
         "critic_lr": lr,
         "truncated": None,
         "kl": KlConfig(coefficient=0.05, target=6.0, horizon=500),
-        "guards": GuardConfig(same=1.0),
+        "guards": LENIENT,
         "checkpoint": CheckpointConfig(every=config.pop("save_every", steps)),
         "rule": None if model_judges else "tests.ppo_tasks:share_of_a",
         **config,

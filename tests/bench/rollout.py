@@ -112,7 +112,9 @@ def write(
 def make_prompts(count: int, vocabulary: int) -> list[list[int]]:
     """Token ids without meaning."""
     draw = random.Random(count)
-    return [[draw.randrange(2, vocabulary) for _ in range(draw.randint(16, 64))] for _ in range(count)]
+    return [
+        [draw.randrange(2, vocabulary) for _ in range(draw.randint(16, 64))] for _ in range(count)
+    ]
 
 
 def llama_config(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
@@ -131,7 +133,10 @@ def llama_config(config: ModelConfig, vocabulary: int) -> dict[str, Any]:
 
 def llama_state(model: Transformer) -> dict[str, torch.Tensor]:
     """The same weights as transformers names them."""
-    state = {"model.embed_tokens.weight": model.embedding.weight, "model.norm.weight": model.norm.weight}
+    state = {
+        "model.embed_tokens.weight": model.embedding.weight,
+        "model.norm.weight": model.norm.weight,
+    }
     for index, block in enumerate(model.blocks):
         at = f"model.layers.{index}"
         query, key, value = block.attention.qkv.weight.chunk(3)

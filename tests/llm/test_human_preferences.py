@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from llm.align import align, with_length
+from llm.align import align, new_task
 from llm.align_config import ChatDataConfig, PreferenceDataConfig, RewardConfig, SftConfig
-from llm.align_task import AlignTask, loop_of
+from llm.align_task import Config, Kind
 from llm.artifact import write_model
 from llm.chat import Template, Turn
 from llm.chat_artifact import write_chat_shape
@@ -108,18 +108,10 @@ def loop(batch: int, lr: float) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, kind: Any, start: str, examples: str, config: Any) -> Event:
-    task = AlignTask(
-        kind=kind,
-        folder=str(folder / kind),
-        start=str(folder / start),
-        examples=str(folder / examples),
-        config=config,
-        train=loop_of(config, 1),
-        seed=0,
-    )
+def run(folder: Path, kind: Kind, start: str, examples: str, config: Config) -> Event:
     (folder / kind).mkdir()
-    return align(with_length(task), print)
+    task = new_task(kind, folder / kind, folder / start, folder / examples, config, seed=0)
+    return align(task, print)
 
 
 @pytest.mark.slow

@@ -28,8 +28,6 @@ from tests.tasks import write_task
 
 ROOT = Path(__file__).parents[2]
 
-LENIENT = GuardConfig(same=1.0, preference=1.0)
-
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
@@ -64,7 +62,6 @@ def test_a_run_that_was_killed_takes_the_same_steps_as_one_that_was_not(tmp_path
         compare=True,
         pretrain_weight=0.1,
         kl=KlConfig(coefficient=0.1, target=0.5, horizon=100),
-        guards=LENIENT,
     )
     path.write_text(json.dumps({**json.loads(path.read_text()), **with_text(tmp_path)}))
     run_ppo(path, tmp_path / "whole")
@@ -93,7 +90,6 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
         compare=True,
         even=False,
         pretrain_weight=0.1,
-        guards=LENIENT,
     )
     path.write_text(json.dumps({**json.loads(path.read_text()), **with_text(tmp_path)}))
     run_ppo(path, tmp_path / "one")
@@ -209,6 +205,7 @@ def test_a_policy_that_turns_against_people_is_stopped(tmp_path: Path) -> None:
         compare=True,
         lr=1e-2,
         kl=KlConfig(coefficient=0.0),
+        guards=GuardConfig(same=1.0),
     )
     figures = run_ppo(path, tmp_path / "run")
     assert figures["stopped"] == "preference"

@@ -46,12 +46,12 @@ def ppo(task: PpoTask, cluster: ClusterConfig, emit: Emit) -> Event:
         load_rule(task.config.rule)  # a rule that is not there is said before anything starts
     actors = task.config.actors
     if actors is None:
-        return on_workers(ppo_here, task, cluster, emit)  # type: ignore[arg-type]
+        return on_workers(ppo_here, task, cluster, emit)
     require_room(actors, cluster)
     crew = hire(task, actors, cluster)
     try:
         loop = partial(learn_apart, crew)
-        return on_workers(loop, task, cluster, emit)  # type: ignore[arg-type]
+        return on_workers(loop, task, cluster, emit)
     finally:
         for actor in (*crew.writers, *crew.judges):
             ray.kill(actor)

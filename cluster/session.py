@@ -44,12 +44,15 @@ QUIET = {
 
 
 @contextmanager
-def session(config: ClusterConfig) -> Iterator[None]:
-    """Be connected to Ray inside the block; an own cluster ends with it."""
+def session(config: ClusterConfig, actors: int = 0) -> Iterator[None]:
+    """Be connected to Ray inside the block; an own cluster ends with it.
+
+    It has room for the workers, the stream and so many actors of a worker's size.
+    """
     if ray.is_initialized():
         yield
         return
-    connect(config)
+    connect(config, actors)
     try:
         yield
     finally:
@@ -69,7 +72,7 @@ def is_connected() -> bool:
     return ray.is_initialized()
 
 
-def connect(config: ClusterConfig) -> None:
+def connect(config: ClusterConfig, actors: int) -> None:
     """Join the cluster of RAY_ADDRESS, else start one here."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -77,7 +80,8 @@ def connect(config: ClusterConfig) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
-    wanted = config.workers * config.cpus_per_worker + config.ingest_cpus + LIGHT_CPUS
+    busy = (config.workers + actors) * config.cpus_per_worker
+    wanted = busy + config.ingest_cpus + LIGHT_CPUS
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, wanted),

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.train
@@ -35,11 +35,18 @@ from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
 from llm.pretrain import pretraining
-from llm.run import Task
 from llm.task import PretrainTask, sequences_of
 from llm.units import units_of
 
 COLLECTIVE_TIMEOUT_S = 300
+
+
+class InFolder(Protocol):
+    """A task of any kind of training."""
+
+    @property
+    def folder(self) -> str:
+        """Its artifact."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def learn_text(task: PretrainTask, emit: Emit) -> Event:
 
 def on_workers(
     loop: Callable[[Any, Emit], Event],
-    task: Task,
+    task: InFolder,
     cluster: ClusterConfig,
     emit: Emit,
     **streams: Any,

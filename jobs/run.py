@@ -17,7 +17,7 @@ from rich.console import Console
 from jobs.facts import MANIFEST, gather, refresh
 from jobs.perform import PERFORM, Work
 from jobs.plan import Plan, StagePlan, resolve
-from jobs.spec import GenerateStage, Spec, TokenizerStage
+from jobs.spec import GenerateStage, PpoStage, Spec, TokenizerStage
 from jobs.version import installed
 from llm.files import write_atomic, write_json
 from llm.metrics import duration, quantity, size_of, validation_line
@@ -71,7 +71,13 @@ def start_ray(plan: Plan, console: Console, stack: ExitStack) -> None:
 
     if not is_connected():
         with console.status("starting Ray"):
-            stack.enter_context(session(plan.cluster))
+            stack.enter_context(session(plan.cluster, actors_of(plan)))
+
+
+def actors_of(plan: Plan) -> int:
+    """Actors that a PPO has besides its workers; of several the most."""
+    crews = [s.written.actors for s in plan.stages if isinstance(s.written, PpoStage)]
+    return max((crew.writers + crew.judges for crew in crews if crew), default=0)
 
 
 def finish(plan: Plan, console: Console, seconds: float) -> None:

@@ -154,7 +154,7 @@ class KlConfig:
     """Steer the coefficient so that the divergence nears the target (Ziegler et al. 2019)."""
     target: Rate = 6.0
     """Nats of divergence per answer to steer for."""
-    horizon: Count = 10_000
+    horizon: Count = 1_000
     """Answers over which the coefficient reacts; smaller is faster."""
 
 
@@ -169,7 +169,7 @@ class GuardConfig:
     """Largest mean difference, in nats, between rollout's and trainer's log-probabilities."""
     entropy: RateOrZero = 0.02
     """Least entropy of the policy, in nats per token."""
-    length: RateOrZero = 1.0
+    length: RateOrZero = 2.0
     """Least mean length of an answer, in tokens, its end included."""
     same: Annotated[float, Gt(0), Le(1)] = 0.9
     """Largest share of a batch's answers that may be one and the same."""
@@ -216,6 +216,8 @@ class PpoConfig(LoopConfig):
     answer."""
     steps: Count = 100
     """Batches of answers."""
+    log_every: Count = 1
+    """Steps between progress lines."""
     batch: Auto[Count] = auto
     """Prompts per step, over all workers; auto: 64."""
     minibatch: Auto[Count] = auto

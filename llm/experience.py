@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from llm.packing import rounded
 from llm.ppo_math import explained_variance, k1
 
 
@@ -30,9 +31,9 @@ class Texts:
         return len(self.ids)
 
     def __getitem__(self, rows: Tensor) -> "Texts":
-        """Some of them, padded no longer than they need."""
+        """Some of them, padded hardly longer than they need (`llm.packing.rounded`)."""
         length = self.length[rows]
-        return Texts(self.ids[rows, : int(length.max())], self.prompt[rows], length)
+        return Texts(self.ids[rows, : rounded(int(length.max()))], self.prompt[rows], length)
 
     def to(self, device: torch.device) -> "Texts":
         """The same on a device."""

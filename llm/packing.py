@@ -15,6 +15,18 @@ PAD = -1
 """Behind the end of a short row: no input, no target."""
 
 
+LENGTH_STEP = 32
+
+
+def rounded(length: int) -> int:
+    """A length up to a multiple of 32, for batches of texts of many lengths.
+
+    On CPU every new shape makes oneDNN prepare and keep its kernels: 40 steps of a 4M model took
+    1,134 MB with lengths of 20 to 200, 703 MB with these, and 10% less time.
+    """
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
+
+
 def pack(
     documents: Sequence[Sequence[int] | np.ndarray], eos: int, context: int, first: int
 ) -> np.ndarray:

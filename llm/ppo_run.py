@@ -55,6 +55,7 @@ from llm.pretrain_mix import PretrainMix
 from llm.reply import reply
 from llm.roles import Local, Roles
 from llm.rollout import Key
+from llm.room import memory_of, require_room
 from llm.run import Setting
 
 MakeRoles = Callable[[PpoTask, Setting, Transformer], Roles]
@@ -149,6 +150,8 @@ class PpoRun:
         reward = self.models.critic.body.config if self.task.reward else None
         bf16 = self.on.precision == "bf16"
         policy = self.models.policy
+        memory = plan_memory(policy.config, reward, policy.vocab_size, self.config, bf16)
+        require_room(memory, memory_of(self.on.world.device))
         self.log(
             "start",
             self.position.step,
@@ -158,7 +161,8 @@ class PpoRun:
             device=str(self.on.world.device),
             precision=self.on.precision,
             prompts=len(self.prompts),
-            memory=plan_memory(policy.config, reward, policy.vocab_size, self.config, bf16),
+            kl_target=self.config.kl.target,
+            memory=memory,
             pid=os.getpid(),
             time=time.time(),
         )

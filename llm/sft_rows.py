@@ -23,7 +23,7 @@ from llm.batch import make_batch
 from llm.data import Cursor, draw_order
 from llm.epochs import own_starts
 from llm.examples import Chats
-from llm.packing import PAD
+from llm.packing import PAD, rounded
 from llm.step_log import checksum
 from llm.world import World
 
@@ -81,7 +81,7 @@ class SftPortion:
 
     def arguments(self, device: torch.device, step: int) -> dict[str, Any]:
         """What `Transformer.forward` makes a loss of; columns that no row uses are cut off."""
-        used = max(2, int((self.ids != PAD).sum(1).max(initial=0)))
+        used = rounded(int((self.ids != PAD).sum(1).max(initial=0))) + 1
         inputs, targets, documents = make_batch(self.ids[:, :used], device, self.separator)
         weights = torch.from_numpy(self.weights[:, : used - 1]).to(device)
         return {"ids": inputs, "targets": targets, "documents": documents, "weights": weights}

@@ -39,7 +39,7 @@ class Peer:
         self.process.stdin.write(json.dumps(question) + "\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
-            if line.startswith("{"):  # others are the libraries' own news
+            if line.startswith('{"'):  # others are the libraries' own news
                 answer: dict[str, Any] = json.loads(line)
                 return answer
         raise OSError(f"{self.process.args} ended with status {self.process.wait()}")

@@ -53,6 +53,7 @@ def learn(
     shape: ModelConfig,
     validation: float,
     passes: int,
+    epochs: int,
     batch: int,
     lr: float,
 ) -> Event:
@@ -69,7 +70,7 @@ def learn(
     write_texts(folder / "texts", template, [*told, *instructions], shape.context)
     write_examples(folder / "examples", template, train, test, shape.context)
     run(folder, "sft", "start", "texts", SftConfig(data=NONE, epochs=passes, **loop(8, 3e-3)))
-    judge = RewardConfig(data=NONE, **loop(batch, lr))
+    judge = RewardConfig(data=NONE, epochs=epochs, **loop(batch, lr))
     return run(folder, "reward", "sft", "examples", judge)
 
 
@@ -126,6 +127,7 @@ def test_harmlessness_is_learned_from_transcripts(tmp_path: Path, shared_data: P
         ModelConfig(depth=3, width=128, heads=4, hidden=384, context=256),
         validation=0.2,
         passes=4,
+        epochs=1,
         batch=16,
         lr=3e-4,
     )
@@ -153,6 +155,7 @@ def test_chinese_preferences_are_more_than_length(tmp_path: Path, shared_data: P
         ModelConfig(depth=2, width=128, heads=4, hidden=384, context=384),
         validation=0.3,
         passes=2,
+        epochs=4,
         batch=8,
         lr=1e-3,
     )

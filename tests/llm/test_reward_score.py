@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.reward_score import (
@@ -25,6 +25,7 @@ def test_wilson_interval_of_published_numbers() -> None:
     assert wilson(15 / 148, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 50))
 def test_wilson_interval_stays_a_share(won: int, lost: int) -> None:
     low, high = wilson(won / (won + lost), won + lost)

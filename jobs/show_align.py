@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from jobs.figures import counted
 from jobs.plan import Plan, StagePlan
 from jobs.spec import DpoStage, ExampleStage, PpoStage, RewardStage, SftStage
+from llm.config import ModelConfig
 from llm.metrics import quantity, size_of
 from llm.ppo_memory import plan_memory
-from llm.size import parameters
+from llm.size import bytes_per_worker, parameters
 
 Rows = Iterator[tuple[str, str]]
 
@@ -26,8 +27,9 @@ def aligned_rows(aligned: ExampleStage, stage: StagePlan, plan: Plan) -> Rows:
     yield "training", length(aligned, plan.cluster.workers)
     yield "objective", objective(aligned)
     yield "optimizer", f"learning rate {aligned.optim.lr:g}, {aligned.optim.schedule}"
-    if isinstance(aligned, PpoStage):
-        yield "memory", memory(aligned, stage)
+    parts = memory(aligned, stage.model, stage.vocab_size)
+    listed = ", ".join(f"{part} {size_of(size)}" for part, size in parts.items() if size)
+    yield "memory", f"{size_of(sum(parts.values()))} per worker: {listed}"
 
 
 def length(aligned: ExampleStage, workers: int) -> str:
@@ -59,11 +61,12 @@ def objective(aligned: ExampleStage) -> str:
             return f"reward of {judge} less {price} of divergence{steered}"
 
 
-def memory(aligned: PpoStage, stage: StagePlan) -> str:
-    """What the four models take in each worker."""
-    assert stage.model is not None and stage.vocab_size is not None
+def memory(aligned: ExampleStage, model: ModelConfig, vocab: int) -> dict[str, int]:
+    """What a worker holds at most: bytes by part."""
     bf16 = aligned.precision == "bf16"
-    judge = stage.model if aligned.reward else None
-    parts = plan_memory(stage.model, judge, stage.vocab_size, aligned, bf16)
-    listed = ", ".join(f"{part} {size_of(size)}" for part, size in parts.items())
-    return f"{size_of(sum(parts.values()))} per worker: {listed}"
+    if isinstance(aligned, PpoStage):
+        judge = model if aligned.reward else None
+        return plan_memory(model, judge, vocab, aligned, bf16)
+    answers = 1 if isinstance(aligned, SftStage) else 2
+    parts = bytes_per_worker(model, vocab, answers * aligned.micro_batch, bf16)
+    return {**parts, "logits": 0} if isinstance(aligned, RewardStage) else parts

@@ -24,14 +24,15 @@ def choose_model(
     plan: Plan, facts: Facts, name: str | None, console: Console
 ) -> tuple[Path, Path | None, SamplingConfig]:
     """Folder, weights (None: the finished ones) and sampling to write with."""
-    writer = next((s for s in plan.stages if s.kind == "generate" and name in (None, s.name)), None)
+    writers = [s for s in plan.stages if s.kind == "generate" and name in (None, s.name)]
     sampling = SamplingConfig()
-    if writer is not None:
-        written = plan.spec.stages[writer.name]
+    models = [s for s in reversed(plan.stages) if s.kind in MODELS and name in (None, s.name)]
+    if writers:
+        written = plan.spec.stages[writers[0].name]
         assert isinstance(written, GenerateStage)
-        name, sampling = written.from_, written.sampling
-    models = [s for s in plan.stages if s.kind in MODELS]
-    stage = next((s for s in reversed(models) if name in (None, s.name)), None)
+        sampling = written.sampling
+        models = [plan.by_name[written.from_], *models]
+    stage = next((s for s in models if has_begun(s, facts)), next(iter(models), None))
     if stage is None:
         names = [s.name for s in plan.stages if s.kind in (*MODELS, "generate")]
         raise ArtifactError(
@@ -41,6 +42,12 @@ def choose_model(
     if weights is not None:
         console.print(f"(unfinished: the model of {weights.parent.name})", style="dim")
     return folder, weights, sampling
+
+
+def has_begun(stage: StagePlan, facts: Facts) -> bool:
+    """Whether a stage has a model, perhaps an unfinished one."""
+    found = facts.artifact(stage.name, stage.fingerprint) if stage.fingerprint else None
+    return found is not None and (found.manifest is not None or found.step is not None)
 
 
 def model_of(plan: Plan, stage: StagePlan, facts: Facts) -> tuple[Path, Path | None]:

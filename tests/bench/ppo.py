@@ -1,7 +1,7 @@
 """A step of PPO against TRL's, in turns: seconds, and what they are spent on.
 
-10M parameters each: policy, reference, reward model and critic. 64 prompts of 16 to 64 tokens are
-answered by 64 tokens each; four passes in minibatches of 16, micro batches of 8, bf16. Weights are
+10M parameters each: policy, reference, reward model and critic. 32 prompts of 16 to 64 tokens are
+answered by 64 tokens each; four passes in minibatches of 8, bf16. Weights are
 random, so hardly an answer ends early. TRL's gradients are accumulated over the whole batch, by its
 design, so it calls its optimizer 4 times a step and ours does 16 times.
 """
@@ -25,7 +25,7 @@ from tests.bench._peer import Peer
 ROUNDS = 1
 SHAPE = {"depth": 6, "width": 320, "heads": 5, "hidden": 896, "context": 128}
 VOCABULARY = 8192
-BATCH = {"batch": 64, "minibatch": 16, "micro_batch": 8, "epochs": 4, "answer_tokens": 64}
+BATCH = {"batch": 32, "minibatch": 8, "micro_batch": 8, "epochs": 4, "answer_tokens": 64}
 THREADS = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
 PHASES = ("rollout", "logprobs", "reward", "update")
 

@@ -75,6 +75,7 @@ def answer_logprobs(model: Transformer, answers: Answers) -> Tensor:
     Logits, most of the cost of a small model, are made for the answers' tokens only.
     """
     ids, lengths, prompts = answers
+    ids = ids[:, : model.config.context]  # padding may reach beyond it
     place = torch.arange(1, ids.size(1), device=ids.device)
     own = (place >= prompts[:, None]) & (place < lengths[:, None])  # (N, T - 1)
     logits = model.logits(model.features(ids)[:, :-1][own])  # (M, V)

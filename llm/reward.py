@@ -60,7 +60,8 @@ class Scorer(nn.Module):
         Tokens never see later ones, so padding on the right needs no mask.
         """
         rows = torch.arange(len(ids), device=ids.device)
-        return self._read(self.body.features(ids)[rows, lengths - 1])
+        fitting = ids[:, : self.body.config.context]  # padding may reach beyond it
+        return self._read(self.body.features(fitting)[rows, lengths - 1])
 
     def _read(self, features: Tensor) -> Tensor:
         """(..., D) -> (...): in fp32 also under autocast, since differences of rewards matter."""

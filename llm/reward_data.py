@@ -20,6 +20,7 @@ from llm.config import LoopConfig
 from llm.data import Cursor
 from llm.epochs import Draw, own_starts
 from llm.examples import Comparison, Comparisons
+from llm.packing import rounded
 from llm.preference_loss import Pairs, strict_pairs
 from llm.step_log import BITS, checksum
 from llm.world import World
@@ -42,7 +43,8 @@ def answers_of(comparisons: Sequence[Comparison], device: torch.device) -> Answe
     sequences = [one for comparison in comparisons for one in comparison.sequences]
     prompts = [c.prompt for c in comparisons for _ in c.sequences]
     lengths = [len(one) for one in sequences]
-    ids = np.zeros((max(1, len(sequences)), max(lengths, default=1)), np.int64)
+    width = rounded(max(lengths, default=1))
+    ids = np.zeros((max(1, len(sequences)), width), np.int64)
     for row, one in zip(ids, sequences, strict=False):
         row[: len(one)] = one
     numbers = torch.tensor([lengths or [1], prompts or [1]], device=device)

@@ -152,10 +152,10 @@ def test_chinese_preferences_are_more_than_length(tmp_path: Path, shared_data: P
         rankings,
         instructions_in(shared_data / "c_sft/alpaca_zh_demo.json"),
         TokenizerConfig(vocab_size=4000, byte_fallback=True, coverage=0.995),
-        ModelConfig(depth=2, width=128, heads=4, hidden=384, context=384),
+        ModelConfig(depth=2, width=128, heads=4, hidden=384, context=384, dropout=0.2),
         validation=0.3,
         passes=2,
-        epochs=4,
+        epochs=3,
         batch=8,
         lr=1e-3,
     )

@@ -39,6 +39,7 @@ class Pretraining:
     """The recipe: next tokens of the task's text, measured in bits per byte of held-out text."""
 
     score = "bpb"
+    takes_best = False
 
     def __init__(self, task: PretrainTask, setting: Setting) -> None:
         self.task, self.setting = task, setting

@@ -3,10 +3,11 @@
 Every public module, class and function is asked about in one of a few phrasings, by a hash of its
 name; the answer is the first sentence of its docstring, if that is one of at most 25 words, so
 that a model of 4M parameters can learn the manner in a minute: one whole sentence, then the end.
-Comparisons set that answer against one of three bad ones, again by a hash: what another name of the
-same kind does (wrong), the answer with everything else after it (rambling), or its beginning
-(broken off). A third of the bad answers is longer, a third shorter, a third about as long: length
-alone tells little about which is better.
+Comparisons set that answer against one of five bad ones, again by a hash: what another name of the
+same kind does (wrong), the answer with everything else after it (rambling), its beginning (broken
+off), its words in another order (jumbled), or a part of it over and over (stammering). The last two
+are what a small model does. As many of the bad answers are longer as are shorter, the others are
+about as long: length alone tells little about which is better.
 Same Python, same rows in the same order; about 3 seconds.
 """
 
@@ -24,7 +25,7 @@ from llm.errors import DataError
 from llm.files import write_atomic
 from llm.pydoc_source import all_texts, pydoc_digest
 
-REVISION = 1
+REVISION = 2
 """To be raised whenever the rows of an unchanged Python change."""
 
 ALIASES = {
@@ -236,7 +237,7 @@ def bad_answers(entries: list[Entry]) -> Iterator[str]:
     kinds = {kind: [e.answer for e in entries if e.kind == kind] for kind in QUESTIONS}
     for entry in entries:
         others = others_than(entry, kinds[entry.kind])
-        fault = (wrong, rambling, broken_off)[chosen_by(entry.name, "fault") % 3]
+        fault = FAULTS[chosen_by(entry.name, "fault") % len(FAULTS)]
         yield fault(entry, others)
 
 
@@ -270,3 +271,24 @@ def broken_off(entry: Entry, others: Iterator[str]) -> str:
     """The answer up to some place in its middle."""
     words = entry.answer.split()
     return " ".join(words[: 1 + chosen_by(entry.name, "length") % (len(words) - 1)])
+
+
+def jumbled(entry: Entry, others: Iterator[str]) -> str:
+    """The answer's words in an order that makes no sentence."""
+    words = entry.answer.rstrip(".").split()
+    order = sorted(range(len(words)), key=lambda i: chosen_by(f"{entry.name} {i}", "order"))
+    if order == sorted(order):
+        order.reverse()
+    return " ".join(words[i] for i in order) + "."
+
+
+def stammering(entry: Entry, others: Iterator[str]) -> str:
+    """The answer, which comes back to one place three times."""
+    words = entry.answer.rstrip(".").split()
+    start = chosen_by(entry.name, "place") % (len(words) - 1)
+    again = words[start : start + 1 + chosen_by(entry.name, "length") % 3]
+    return " ".join([*words[:start], *again * 4, *words[start + len(again) :]]) + "."
+
+
+FAULTS = (wrong, rambling, broken_off, broken_off, jumbled, stammering)
+"""Being broken off counts twice, so that bad answers are as often shorter as they are longer."""

@@ -45,6 +45,7 @@ class RewardRecipe:
     """The task's comparisons, measured by those held out."""
 
     score = "loss"
+    takes_best = True
 
     def __init__(self, task: AlignTask, setting: Setting) -> None:
         assert isinstance(task.config, RewardConfig)

@@ -66,6 +66,8 @@ class Recipe(Protocol):
     """Floating-point operations of a token."""
     score: str
     """The figure of `validate` that picks the best checkpoint, the lower the better."""
+    takes_best: bool
+    """Whether the finished model is the one of the best checkpoint, not of the last."""
 
     @property
     def module(self) -> nn.Module:
@@ -200,8 +202,20 @@ class Run:
     def _finish(self) -> Event:
         """Write the finished model; the figures of this attempt for manifest and report."""
         position = self.training.position
+        if self.recipe.takes_best:
+            self._take_best()
         figures: Event = {**self.figures, "tokens": position.tokens, **self.meter.totals()}
         if self.world.rank == 0:
             figures |= self.recipe.finish(Path(self.task.folder), position.cursor)
         self.log("end", position.step, time=time.time(), **figures)
         return figures
+
+    def _take_best(self) -> None:
+        """Go back to the weights that did best on what is held out, if they are still whole."""
+        position = self.training.position
+        best = position.best_step
+        path = self.task.checkpoints / f"step-{best or 0:06d}"
+        if best in (None, position.step) or checkpoint.damage(path):
+            return
+        checkpoint.load_weights(self.recipe.module, path / "model.safetensors")
+        self.figures |= {**self.recipe.validate(), "best_step": best}

@@ -32,6 +32,7 @@ class Sft:
     """The recipe: answers of the task's conversations, measured by the loss of held-out answers."""
 
     score = "loss"
+    takes_best = False
 
     def __init__(self, task: AlignTask, setting: Setting) -> None:
         assert isinstance(task.config, SftConfig)

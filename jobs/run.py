@@ -97,10 +97,15 @@ def figures(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "train_documents" in metrics:
         documents, size = metrics["train_documents"], size_of(metrics["train_bytes"])
         yield f"{documents:,} documents to train on, {size}"
-    if "accuracy" in metrics or ("loss" in metrics and "bpb" not in metrics) or "reward" in metrics:
-        yield validation_line(dict(metrics))
+    measured = {name: metrics[name] for name in metrics if name.startswith("validation_")}
+    held_out = {
+        **metrics,
+        **{name.removeprefix("validation_"): measured[name] for name in measured},
+    }
     if "bpb" in metrics:
         yield f"{metrics['bpb']:.3f} bits per byte of held-out text"
+    elif held_out.keys() & {"loss", "reward"}:
+        yield validation_line(held_out)
     if "tokens_per_second" in metrics:
         waited = metrics.get("data_wait")
         waiting = f", {waited:.1%} of the time waiting for data" if waited is not None else ""

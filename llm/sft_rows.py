@@ -81,7 +81,7 @@ class SftPortion:
 
     def arguments(self, device: torch.device, step: int) -> dict[str, Any]:
         """What `Transformer.forward` makes a loss of; columns that no row uses are cut off."""
-        used = rounded(int((self.ids != PAD).sum(1).max(initial=0))) + 1
+        used = rounded(int((self.ids != PAD).sum(1).max(initial=1))) + 1
         inputs, targets, documents = make_batch(self.ids[:, :used], device, self.separator)
         weights = torch.from_numpy(self.weights[:, : used - 1]).to(device)
         return {"ids": inputs, "targets": targets, "documents": documents, "weights": weights}

@@ -11,6 +11,7 @@ from rich.console import Console
 from jobs.facts import gather
 from jobs.load import load
 from jobs.plan import Plan, resolve
+from jobs.run import figures
 from jobs.show import show
 from jobs.spec import PpoStage, Spec
 from llm.errors import DataError, SpecError
@@ -169,3 +170,12 @@ def test_a_broken_off_alignment_says_so(spec: LoadSpec) -> None:
     (folder / "checkpoints" / "step-000007").mkdir(parents=True)
     assert planned(spec()).by_name["sft"].reason == "it was broken off; continues after step 7"
     (folder / "manifest.json").write_text(json.dumps({}))
+
+
+def test_the_end_of_a_run_tells_what_was_held_out() -> None:
+    ppo = {"validation_reward": 0.5, "validation_kl": 2.0, "reward": 0.9, "kl": 3.0}
+    assert list(figures(ppo)) == ["held-out prompts: reward 0.500, kl 2.00"]
+    judge = {"loss": 0.4, "accuracy": 0.8, "low": 0.7, "high": 0.9, "pairs": 50}
+    assert list(figures(judge)) == ["80.0% of 50 held-out pairs right (70.0% to 90.0%)"]
+    assert list(figures({"loss": 1.5})) == ["validation loss 1.500"]
+    assert list(figures({"bpb": 1.5, "loss": 3.0})) == ["1.500 bits per byte of held-out text"]

@@ -101,3 +101,13 @@ def test_the_loss_of_a_row_is_that_of_its_conversations_alone(
     weight = sum(rows.portion(row, 1).weight for row in range(len(rows)))
     assert weight == pytest.approx(sum(float(talks.weights(i)[1:].sum()) for i in range(5)))
     assert len(rows) == (2 if packing else 5)
+
+
+def test_rows_that_only_fill_up_a_batch_teach_nothing(tmp_path: Path) -> None:
+    rows = SftRows(chats(tmp_path, [9, 9]), CONTEXT, 1, seed=1, separator=BOS)
+    empty = rows.portion(len(rows), 2)
+    model = Transformer(ModelConfig(depth=1, width=16, heads=1, hidden=16, context=CONTEXT), 20)
+    loss = model(**empty.arguments(CPU, 0))
+    assert (loss.item(), empty.weight, empty.tokens) == (0.0, 0.0, 0)
+    loss.backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())

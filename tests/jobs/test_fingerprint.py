@@ -41,7 +41,7 @@ def of(stage: AnyStage = PRETRAIN, digest: str = "d", seed: int = 1, **parents: 
 
 
 def test_it_is_twelve_hex_digits_and_stays_the_same_for_ever() -> None:
-    assert of() == of() == "ce154265f4e7"  # if this changes, everybody's runs start anew
+    assert of() == of() == "c3b94d83708b"  # if this changes, everybody's runs start anew
     assert len(of()) == 12
 
 

@@ -83,6 +83,8 @@ def few_examples(folder: Path) -> list[str]:
         f"stages.ppo.{asked}",
         "stages.ppo.steps=2",
         "stages.ppo.batch=8",
+        "stages.ppo.minibatch=4",
+        "stages.ppo.micro_batch=2",
         "stages.ppo.answer_tokens=8",
     ]
 
@@ -108,7 +110,7 @@ def test_the_whole_recipe_runs_once_and_only_what_changed_runs_again(
     made = {path: path.stat().st_mtime_ns for path in spec.folder.glob("*/*/manifest.json")}
     run(load(*base))
     assert {path: path.stat().st_mtime_ns for path in made} == made
-    run(load(base[0], [*base[1], "stages.ppo.kl.target=3"]))
+    run(load(base[0], [*base[1], "stages.ppo.kl.target=2"]))
     fresh = [path for path in spec.folder.glob("*/*/manifest.json") if path not in made]
     assert sorted(path.parent.parent.name for path in fresh) == ["generate", "ppo"]
 

@@ -6,7 +6,7 @@ that row, so a data set may be larger than memory, and any row costs the same.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ class Ragged:
         return np.concatenate([*parts, np.empty(0, np.int64)])
 
 
+@lru_cache(maxsize=64)
 def open_tensors(path: Path) -> Any:
     """An open safetensors file; its header is checked, its tensors are read when asked for."""
     try:

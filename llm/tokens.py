@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from llm.data import Text, first_cut
-from llm.errors import ArtifactError
 from llm.files import write_atomic
 from llm.order import Epochs, units_per_position
 from llm.packing import count_rows as rows_of
+from llm.ragged import open_tensors
 from llm.units import Units
 
 INDEX = "index.safetensors"
@@ -58,7 +56,7 @@ def write_group(path: Path, text: Text, units: range, vocab_size: int) -> None:
 
 def write_index(folder: Path, units: Units, starts: list[int]) -> dict[str, int]:
     """Write what marks the cache as whole; returns its figures."""
-    groups = [read_tensors(group_path(folder, group)) for group in range(len(starts))]
+    groups = [open_tensors(group_path(folder, group)) for group in range(len(starts))]
     targets = np.concatenate([one.get_tensor("targets") for one in groups])
     index = {"starts": np.array(starts, np.int64), "targets": targets, "bytes": units.bytes}
     write_atomic(folder / INDEX, save(index))
@@ -73,19 +71,8 @@ def write_index(folder: Path, units: Units, starts: list[int]) -> dict[str, int]
 @lru_cache(maxsize=4)
 def read_index(folder: Path) -> dict[str, np.ndarray]:
     """The index of a cache, read once a process: a terabyte's has four million units."""
-    file = read_tensors(folder / INDEX)
+    file = open_tensors(folder / INDEX)
     return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-@lru_cache(maxsize=64)
-def read_tensors(path: Path) -> Any:
-    """An open safetensors file; its header is checked, its tensors are read when asked for."""
-    try:
-        return safe_open(path, "np")
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); remove its folder and run the same command again"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -98,7 +85,7 @@ class TokenCache:
         """Tokens of each training document of a unit: int32."""
         starts = read_index(self.folder)["starts"]
         group = int(np.searchsorted(starts, unit, side="right")) - 1
-        file = read_tensors(group_path(self.folder, group))
+        file = open_tensors(group_path(self.folder, group))
         inside = unit - int(starts[group])
         last = file.get_slice("documents")[max(0, inside - 1) : inside + 1].tolist()
         first, stop = (0 if inside == 0 else last[0]), last[-1]

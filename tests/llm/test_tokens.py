@@ -94,4 +94,4 @@ def test_damaged_tokens_are_refused(task: PretrainTask, tmp_path: Path) -> None:
     damaged = group_path(tmp_path, 0)
     damaged.write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match=r"00000\.safetensors: cannot be read"):
-        tokens.read_tensors(damaged)
+        tokens.open_tensors(damaged)

@@ -18,7 +18,7 @@ from llm.chat import Template
 from llm.dpo import DpoRecipe
 from llm.errors import DataError, UserError
 from llm.examples import read_index, rows_in
-from llm.metrics import Emit, Event, step_line
+from llm.metrics import Emit, Event, print_event
 from llm.pretrain import join_torchrun, leave_torchrun
 from llm.reward_run import RewardRecipe
 from llm.run import Recipe, Run, Setting
@@ -69,23 +69,11 @@ def sequences_in(start: Path, examples: Path, config: Config, seed: int) -> int:
     return len(training_rows(examples, config, seed, template, read_shape(start)[0].context))
 
 
-def show(event: Event) -> None:
-    """Print an event as a plain line."""
-    if event["event"] == "step":
-        print(step_line(event), flush=True)
-    elif event["event"] == "validation":
-        figures = {key: f"{value:.4f}" for key, value in event.items() if key not in SAID}
-        print(f"step {event['step']}: " + ", ".join(map(" ".join, figures.items())), flush=True)
-
-
-SAID = ("event", "step")
-
-
 def main(task_file: Path, folder: Path) -> None:
     """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
     join_torchrun()
     folder.mkdir(parents=True, exist_ok=True)
-    align(replace(read_align_task(task_file), folder=str(folder)), show)
+    align(replace(read_align_task(task_file), folder=str(folder)), print_event)
     leave_torchrun()
 
 

@@ -115,3 +115,14 @@ def validation_line(event: Event) -> str:
         with_people = f", sides with people in {sided:.1%}" if sided is not None else ""
         return f"held-out prompts: reward {event['reward']:.3f}, kl {event['kl']:.2f}{with_people}"
     return f"validation loss {event['loss']:.3f}"
+
+
+def print_event(event: Event) -> None:
+    """Print an event as a plain line."""
+    match event["event"]:
+        case "step":
+            print(step_line(event), flush=True)
+        case "validation":
+            print(f"step {event['step']}: {validation_line(event)}", flush=True)
+        case "guard":
+            print(f"step {event['step']}: {event['action']}, {event['message']}", flush=True)

@@ -41,7 +41,7 @@ from llm.guards import (
     shrunk,
     validated,
 )
-from llm.metrics import Emit, Event, RunLog, step_line, validation_line
+from llm.metrics import Emit, Event, RunLog, print_event
 from llm.model import Transformer
 from llm.optim import learning_rate
 from llm.ppo import Ppo, Rates, Updates
@@ -373,17 +373,6 @@ def mean_of(window: list[Event]) -> Event:
     }
 
 
-def show(event: Event) -> None:
-    """Print an event as a plain line."""
-    match event["event"]:
-        case "step":
-            print(step_line(event), flush=True)
-        case "validation":
-            print(f"step {event['step']}: {validation_line(event)}", flush=True)
-        case "guard":
-            print(f"step {event['step']}: {event['action']}, {event['message']}", flush=True)
-
-
 def ppo(task: PpoTask, emit: Emit) -> Event:
     """Run a task in this process of possibly many; returns its final figures."""
     return PpoRun(task, emit).run()
@@ -393,7 +382,7 @@ def main(task_file: Path, folder: Path) -> None:
     """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
     join_torchrun()
     folder.mkdir(parents=True, exist_ok=True)
-    ppo(replace(read_ppo_task(task_file), folder=str(folder)), show)
+    ppo(replace(read_ppo_task(task_file), folder=str(folder)), print_event)
     leave_torchrun()
 
 

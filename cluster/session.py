@@ -72,6 +72,12 @@ def is_connected() -> bool:
     return ray.is_initialized()
 
 
+def dashboard() -> str | None:
+    """Where the cluster that this process is connected to shows itself."""
+    url = ray._private.worker.get_dashboard_url()
+    return f"http://{url}" if url else None
+
+
 def connect(config: ClusterConfig, actors: int) -> None:
     """Join the cluster of RAY_ADDRESS, else start one here."""
     for name, value in QUIET.items():

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 from jobs.shape import did_you_mean, nearest
-from jobs.spec import PYDOC, ExampleStage, PpoStage, data_sets
+from jobs.spec import FEEDBACK, PYDOC, ExampleStage, PpoStage, data_sets
 from jobs.yaml_source import Keys
 from llm.align_config import FIELDS, ChatDataConfig, PreferenceDataConfig
 from llm.config import ModelConfig, auto
 
 Findings = Iterator[tuple[Keys, str]]
+
+FEEDBACK_FOLDERS = {"messages": "chats", "ranking": "rankings", "ratings": "ratings"}
+"""Where the feedback store keeps rows of which schema."""
 
 PYDOC_SCHEMAS = {"question_answer", "pairs"}
 """What there is of Python's documentation."""
@@ -22,6 +25,9 @@ def of_examples(stage: ExampleStage) -> Findings:
             wanted = "question_answer" if isinstance(data, ChatDataConfig) else "pairs"
             message = f"{PYDOC} stands alone, with `schema: {wanted}`"
             yield ("data", number, "shards"), message
+        if FEEDBACK in data.shards and (len(data.shards) > 1 or schema not in FEEDBACK_FOLDERS):
+            wanted = "messages" if isinstance(data, ChatDataConfig) else "ranking or ratings"
+            yield ("data", number, "shards"), f"{FEEDBACK} stands alone, with `schema: {wanted}`"
         for keys, message in of_columns(data):  # type: ignore[arg-type]
             yield ("data", number, *keys), message
     if isinstance(stage, PpoStage):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.config import ClusterConfig
-from jobs.spec import ExampleStage, PpoStage, PretrainStage, TokenizerStage
+from jobs.spec import ExampleStage, PpoStage, PretrainStage, ServeStage, TokenizerStage
 from llm.config import CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
 from llm.size import parameters
 
@@ -116,6 +116,23 @@ def ppo(stage: PpoStage, workers: int) -> PpoStage:
         optim=replace(stage.optim, warmup=warmup),
     )
     return with_micro_batch(stage, minibatch, workers)
+
+
+BUSY = 0.75
+"""Share of a replica's slots from which on another one is worth its start."""
+
+
+def served(stage: ServeStage, context: int, machines: ClusterConfig) -> ServeStage:
+    """Memory for as many whole contexts as there are slots; replicas as big as workers."""
+    engine, scaling = stage.engine, stage.autoscaling
+    tokens = engine.slots * context if engine.tokens == auto else engine.tokens
+    cpus = machines.cpus_per_worker if engine.cpus == auto else engine.cpus
+    target = max(1.0, BUSY * engine.slots) if scaling.target == auto else scaling.target
+    return replace(
+        stage,
+        engine=replace(engine, tokens=tokens, cpus=cpus),
+        autoscaling=replace(scaling, target=target),
+    )
 
 
 S = TypeVar("S", bound=LoopConfig)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     """Run the command line, or say whose package is in the way."""
-    for name in ("llm", "cluster"):
+    for name in ("llm", "cluster", "deploy"):
         found = find_spec(name)
         place = Path(found.origin).resolve().parent if found and found.origin else None
         if place != ROOT / name:

@@ -12,8 +12,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from jobs.feedback import measure
 from jobs.graph import expanded
 from jobs.spec import (
+    FEEDBACK,
     PYDOC,
     CorpusStage,
     PpoStage,
@@ -23,6 +25,7 @@ from jobs.spec import (
     reads_data,
 )
 from jobs.yaml_source import Keys, dotted
+from llm.align_config import RowsConfig
 from llm.config import TextConfig
 from llm.errors import ArtifactError, DataError
 from llm.files import sha256
@@ -115,7 +118,7 @@ def gather(spec: Spec) -> Facts:
         },
         examples={
             name: tuple(
-                look_at(spec, None, one.shards, ("stages", name, "data", number, "shards"))
+                look_at_examples(spec, one, ("stages", name, "data", number, "shards"))
                 for number, one in enumerate(data_sets(stage))
             )
             for name, stage in spec.stages.items()
@@ -154,6 +157,13 @@ def sources_of(stage: CorpusStage, spec: Spec, keys: Keys) -> SourceFacts:
         return SourceFacts(sources)
     shards = stage.decontaminate.shards
     return SourceFacts(sources, look_at(spec, None, shards, (*keys, "decontaminate", "shards")))
+
+
+def look_at_examples(spec: Spec, data: RowsConfig, keys: Keys) -> Text:
+    """Size and digest of a data set of an alignment; of what people said also if it is nothing."""
+    if data.shards == (FEEDBACK,):
+        return Text(*measure(data, spec))
+    return look_at(spec, None, data.shards, keys)
 
 
 def look_at(

@@ -18,6 +18,7 @@ from jobs.spec import (
     Origin,
     PpoStage,
     RewardStage,
+    ServeStage,
     SftStage,
     Spec,
     SpecFile,
@@ -68,8 +69,8 @@ def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
 
 def depends_on(keys: Keys, spec: SpecFile) -> Keys:
     """The section that decides a finding: for a name of a stage that stage, else its own."""
-    if keys[0] == "stages" and len(keys) == 3:
-        key = str(keys[2])
+    if keys[0] == "stages" and len(keys) > 2:
+        key = ".".join(map(str, keys[2:]))
         target = references(spec.stages[str(keys[1])]).get(key)
         if target is not None:
             return ("stages", target)
@@ -113,6 +114,8 @@ def stage_with_paths(stage: Stage, keys: Keys, spec: Spec) -> Stage:
             return replace(stage, file=absolute(file, (*keys, "file"), spec))
         case SftStage() | RewardStage() | DpoStage() | PpoStage():
             return examples_with_paths(stage, keys, spec)
+        case ServeStage():
+            return serving_with_paths(stage, keys, spec)
         case _:
             return stage
 
@@ -128,6 +131,24 @@ def examples_with_paths(stage: ExampleStage, keys: Keys, spec: Spec) -> ExampleS
         file, _, name = stage.rule.rpartition(":")
         return replace(stage, rule=f"{absolute(file, (*keys, 'rule'), spec)}:{name}")
     return stage
+
+
+def serving_with_paths(stage: ServeStage, keys: Keys, spec: Spec) -> ServeStage:
+    """A serve stage with the absolute paths of its keys, its filters and its store."""
+    filters, feedback = stage.filters, stage.feedback
+    if stage.keys is not None:
+        stage = replace(stage, keys=absolute(stage.keys, (*keys, "keys"), spec))
+    if filters.words is not None:
+        words = absolute(filters.words, (*keys, "filters", "words"), spec)
+        filters = replace(filters, words=words)
+    if filters.hook is not None:
+        file, _, name = filters.hook.rpartition(":")
+        file = absolute(file, (*keys, "filters", "hook"), spec)
+        filters = replace(filters, hook=f"{file}:{name}")
+    if feedback.folder is not None:
+        folder = absolute(feedback.folder, (*keys, "feedback", "folder"), spec)
+        feedback = replace(feedback, folder=folder)
+    return replace(stage, filters=filters, feedback=feedback)
 
 
 def corpus_with_paths(stage: CorpusStage, keys: Keys, spec: Spec) -> CorpusStage:

@@ -4,10 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.feedback import NOTHING, nothing_said, taken
 from jobs.progress import Watch, telling
-from jobs.spec import ExampleStage, PpoStage, data_sets, part
+from jobs.spec import FEEDBACK, ExampleStage, PpoStage, data_sets, part
 from jobs.work import Work, with_pydoc_written
-from llm.align_config import ChatDataConfig, DpoConfig, PpoConfig, RewardConfig, SftConfig
+from llm.align_config import (
+    ChatDataConfig,
+    DpoConfig,
+    PpoConfig,
+    RewardConfig,
+    RowsConfig,
+    SftConfig,
+)
 from llm.files import write_json
 
 Metrics = dict[str, Any]
@@ -90,15 +98,14 @@ def make_examples(work: Work, stage: ExampleStage) -> Path:
     model = work.stage.model
     assert model is not None
     room = model.context - (stage.answer_tokens if isinstance(stage, PpoStage) else 0)
+    folder = work.folder / EXAMPLES
     data: Any = tuple(
-        replace(
-            one,
-            shards=with_pydoc_written(
-                one.shards, work, "chats" if isinstance(one, ChatDataConfig) else "pairs"
-            ),
-        )
-        for one in data_sets(stage)
+        replace(one, shards=shards)
+        for number, one in enumerate(data_sets(stage))
+        if (shards := shards_of(one, number, work))
     )
+    if not data:
+        raise nothing_said(work.plan.spec, work.stage.name)
     source = ExampleSource(
         kind=KINDS[stage.kind],
         data=data,
@@ -107,11 +114,19 @@ def make_examples(work: Work, stage: ExampleStage) -> Path:
         validation=stage.validation,
         drop=getattr(stage, "too_long", "cut") == "drop",
     )
-    folder = work.folder / EXAMPLES
     with telling(work.console, "reading the data") as say:
         index = make(source, folder, say)
     work.say(counts(index))
     return folder
+
+
+def shards_of(data: RowsConfig, number: int, work: Work) -> tuple[str, ...]:
+    """Where the rows of a stage's data set lie; nowhere if nobody has said anything yet."""
+    if data.shards == (FEEDBACK,):
+        digest = work.stage.data["examples"][number]
+        return () if digest == NOTHING else (str(taken(work.plan.spec, digest)),)
+    kind = "chats" if isinstance(data, ChatDataConfig) else "pairs"
+    return with_pydoc_written(data.shards, work, kind)
 
 
 def counts(index: dict[str, Any]) -> str:

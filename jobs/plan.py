@@ -21,6 +21,7 @@ from jobs.fingerprint import FORMAT, fingerprint
 from jobs.graph import expanded, order, tokens_of
 from jobs.inputs import bytes_of_sources, bytes_read, known_to
 from jobs.reasons import why_again, why_new
+from jobs.serve_rules import of_memory
 from jobs.spec import (
     MODELS,
     AnyStage,
@@ -30,6 +31,7 @@ from jobs.spec import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    ServeStage,
     SftStage,
     Spec,
     TokenizerStage,
@@ -46,7 +48,7 @@ class StagePlan:
 
     name: str
     kind: str
-    status: Literal["cached", "not needed", "will run"]
+    status: Literal["cached", "not needed", "will run", "on demand"]
     reason: str
     """Why it runs; what was found if it does not."""
     written: AnyStage
@@ -113,9 +115,11 @@ class Plan:
 
     @property
     def next_command(self) -> str | None:
-        """What to do now: run it, then let it write; None if it is done and has no model."""
+        """What to do now: run it, then serve it or let it write; None if it has no model."""
         if self.next is not None:
             return self.spec.command("run")
+        if any(stage.kind == "serve" for stage in self.stages):
+            return self.spec.command("serve")
         if any(stage.kind in MODELS for stage in self.stages):
             return f"{self.spec.command('generate')} --prompt TEXT"
         return None
@@ -142,6 +146,8 @@ def plan_stage(
     """One stage, after those it needs."""
     builds_on = {key: done[target] for key, target in references(written).items()}
     text_bytes = bytes_read(name, written, builds_on, facts)
+    if isinstance(written, ServeStage):
+        return served(name, written, spec, cluster, builds_on)
     waiting = waits_for(written, builds_on, done)
     if waiting:
         return unknown(name, written, spec.seed, waiting, text_bytes)
@@ -177,6 +183,36 @@ def plan_stage(
         estimate=estimate(stage, vocab, cluster, facts),
     )
     return judged(plan, facts, builds_on)
+
+
+def served(
+    name: str,
+    written: ServeStage,
+    spec: Spec,
+    cluster: ClusterConfig,
+    builds_on: Mapping[str, StagePlan],
+) -> StagePlan:
+    """A serve stage, which is nothing to be made: it is started for as long as it is wanted."""
+    models = [one.model for one in builds_on.values() if one.model is not None]
+    stage = None
+    if models:
+        stage = auto.served(written, max(model.context for model in models), cluster)
+        broken = of_memory(stage, max(model.context for model in models))
+        if findings := [(("stages", name, *keys), text) for keys, text in broken]:
+            raise spec.origin.error(findings)
+    return StagePlan(
+        name=name,
+        kind="serve",
+        status="on demand",
+        reason=f"start it with {spec.command('serve')}",
+        written=written,
+        stage=stage,
+        fingerprint=None,
+        folder=None,
+        parents={key: str(parent.fingerprint) for key, parent in builds_on.items()},
+        data={},
+        seed=spec.seed,
+    )
 
 
 def waits_for(
@@ -268,7 +304,7 @@ def resolved(
         case SftStage() | RewardStage() | DpoStage() | PpoStage():
             assert vocab is not None and model is not None
             return auto.aligned(stage, model, vocab, workers)
-        case CorpusStage() | TokensStage() | GenerateStage():
+        case CorpusStage() | TokensStage() | GenerateStage() | ServeStage():
             return stage
 
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 from jobs.align_rules import of_examples
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
+from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
     REFERENCES,
@@ -21,6 +22,7 @@ from jobs.spec import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    ServeStage,
     SftStage,
     SpecFile,
     Stage,
@@ -74,14 +76,16 @@ def of_references(stages: dict[str, Stage]) -> Findings:
     """Who names whom. A kind is only allowed to name earlier ones, so there can be no circles."""
     for name, stage in stages.items():
         for key, target in references(stage).items():
-            kinds = REFERENCES[stage.kind][key]
+            first, *number = key.split(".")
+            kinds = REFERENCES[stage.kind][first]
             found = stages.get(target)
             if found is None or found.kind not in kinds:
                 fitting = [other for other in stages if stages[other].kind in kinds]
                 fact = f"is a {found.kind} stage" if found else "is not a stage of this file"
                 need = f"must be a {either(kinds)} stage: {', '.join(fitting) or 'none yet'}"
                 meant = did_you_mean(nearest(target, fitting))
-                yield ("stages", name, key), f"{target!r} {fact};{meant} {need}"
+                keys: Keys = ("stages", name, first, *map(int, number))
+                yield keys, f"{target!r} {fact};{meant} {need}"
 
 
 def either(names: tuple[str, ...]) -> str:
@@ -148,6 +152,8 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
         case PpoStage():
             yield from of_examples(stage)
             yield from of_batch(stage, stage.minibatch, workers)
+        case ServeStage():
+            yield from of_serving(stage)
         case GenerateStage() | TokensStage():
             return
 

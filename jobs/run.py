@@ -14,11 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.facts import MANIFEST, gather, refresh
+from jobs.facts import MANIFEST, Facts, gather, refresh
+from jobs.feedback import TRIES, take
 from jobs.perform import PERFORM, Work
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.spec import GenerateStage, PpoStage, Spec, TokenizerStage
 from jobs.version import installed
+from llm.errors import DataError
 from llm.files import write_atomic, write_json
 from llm.metrics import duration, quantity, size_of, validation_line
 
@@ -26,9 +28,9 @@ from llm.metrics import duration, quantity, size_of, validation_line
 def run(spec: Spec) -> None:
     """Do what the spec says and is not done yet."""
     console, began = Console(), time.time()
-    facts = gather(spec)
+    facts = gather_and_keep(spec)
     write_atomic(spec.folder / "spec.yaml", Path(spec.origin.file).read_bytes())
-    names = [stage.name for stage in resolve(spec, facts).stages]
+    names = [one.name for one in resolve(spec, facts).stages if one.status != "on demand"]
     with ExitStack() as stack:
         for name in names:
             plan = resolve(spec, refresh(facts, spec))
@@ -40,6 +42,16 @@ def run(spec: Spec) -> None:
                 console.print(f"{stage.reason}", highlight=False)
                 perform(plan, stage, console, stack)
     finish(resolve(spec, refresh(facts, spec)), console, time.time() - began)
+
+
+def gather_and_keep(spec: Spec) -> Facts:
+    """The facts, with a copy of what people said as the facts have it."""
+    for _ in range(TRIES):
+        facts = gather(spec)
+        digests = {name: [one.digest for one in texts] for name, texts in facts.examples.items()}
+        if take(spec, digests):
+            return facts
+    raise DataError(f"{spec.feedback}: what people say changes faster than it can be copied")
 
 
 def perform(plan: Plan, stage: StagePlan, console: Console, stack: ExitStack) -> None:
@@ -85,7 +97,8 @@ def finish(plan: Plan, console: Console, seconds: float) -> None:
     console.rule(align="left")
     width = max(12, *(len(stage.name) for stage in plan.stages))
     for stage in plan.stages:
-        console.print(f"{stage.name:{width}} {stage.folder}", highlight=False, soft_wrap=True)
+        shown = stage.folder or stage.reason
+        console.print(f"{stage.name:{width}} {shown}", highlight=False, soft_wrap=True)
         for line in figures(stage.metrics):
             console.print(f"{'':{width}} {line}", highlight=False)
     command = f"; next:\n  {plan.next_command}" if plan.next_command else ""

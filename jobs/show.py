@@ -12,6 +12,7 @@ from jobs.graph import tokens_of
 from jobs.plan import Plan, StagePlan
 from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows
+from jobs.show_serve import serve_rows
 from jobs.spec import (
     CorpusStage,
     DpoStage,
@@ -19,6 +20,7 @@ from jobs.spec import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    ServeStage,
     SftStage,
     TokenizerStage,
     TokensStage,
@@ -87,6 +89,8 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
         case GenerateStage() as generate:
             yield "prompts", counted(len(generate.prompts), "text")
             yield "sampling", sampling(generate)
+        case ServeStage() as serve:
+            yield from serve_rows(serve)
     if stage.folder:
         yield "folder", near(stage.folder)
 

@@ -15,6 +15,7 @@ from pydantic import Discriminator
 from pydantic import Field as PydanticField
 
 from cluster.config import ClusterConfig
+from deploy.config import ServeConfig
 from jobs.yaml_source import Problem, Source, report
 from llm.align_config import DpoConfig, PpoConfig, RewardConfig, RowsConfig, SftConfig
 from llm.config import (
@@ -24,6 +25,7 @@ from llm.config import (
     DataConfig,
     ModelConfig,
     SamplingConfig,
+    Strings,
     TokenizerConfig,
     TrainConfig,
     auto,
@@ -34,6 +36,9 @@ from llm.errors import SpecError
 
 PYDOC = "pydoc://"
 """The text that every machine has: Python's own documentation."""
+
+FEEDBACK = "feedback://"
+"""What people said on the chat page about the answers of this run's models; maybe nothing yet."""
 
 
 @record
@@ -168,7 +173,24 @@ class GenerateStage:
     """How the next token is chosen."""
 
 
-Stage = CorpusStage | TokenizerStage | PretrainStage | ExampleStage | GenerateStage
+@record
+class ServeStage(ServeConfig):
+    """Lets people and programs talk to a model; started by `serve`, not by `run`."""
+
+    kind: Literal["serve"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is served, under that name."""
+    also: Strings = ()
+    """Names of further stages whose models are served beside it."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The stages whose models are served; the first one answers who names none."""
+        return tuple(dict.fromkeys((self.from_, *self.also)))
+
+
+Stage = CorpusStage | TokenizerStage | PretrainStage | ExampleStage | GenerateStage | ServeStage
 """What a file can hold."""
 
 AnyStage = Stage | TokensStage
@@ -189,9 +211,10 @@ REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "reward": {"from": ("sft", "dpo", "ppo")},
     "dpo": {"from": ("sft", "dpo", "ppo")},
     "ppo": {"from": ("sft", "dpo"), "reward": ("reward",)},
-    "generate": {"from": ("pretrain", "sft", "dpo", "ppo")},
+    "generate": {"from": MODELS},
+    "serve": {"from": MODELS, "also": MODELS},
 }
-"""Per kind of stage: the keys that name another stage, and the kinds that it may have."""
+"""Per kind of stage: the keys that name other stages, and the kinds that those may have."""
 
 
 @record
@@ -236,15 +259,28 @@ class Spec(SpecFile):
         """Where its stages put their artifacts."""
         return Path(self.storage) / self.name
 
+    @property
+    def feedback(self) -> Path:
+        """Where a serve stage keeps what people say, unless it has a folder of its own."""
+        own = [s.feedback.folder for s in self.stages.values() if isinstance(s, ServeStage)]
+        return Path(next(filter(None, own), None) or self.folder / "feedback")
+
     def command(self, verb: str) -> str:
         """The command line that does something with this very spec."""
         return shlex.join(["python", "-m", "jobs", verb, self.origin.file, *self.origin.overrides])
 
 
 def references(stage: AnyStage) -> dict[str, str]:
-    """The names of the stages that a stage builds on, by the key that names them."""
+    """The names of the stages that a stage builds on, by the key that names them: `also.0`."""
     values = as_json(stage)
-    return {key: values[key] for key in REFERENCES[stage.kind] if values[key] is not None}
+    named: dict[str, str] = {}
+    for key in REFERENCES[stage.kind]:
+        value = values[key]
+        if isinstance(value, list | tuple):
+            named |= {f"{key}.{number}": name for number, name in enumerate(value)}
+        elif value is not None:
+            named[key] = value
+    return named
 
 
 def reads_data(stage: AnyStage) -> bool:

@@ -74,7 +74,7 @@ def test_check_says_the_order_and_what_comes_next() -> None:
     assert result.exit_code == 0
     assert result.output == (
         f"{QUICKSTART} is valid: "
-        "6 stages: tokenizer -> pretrain -> sft -> reward -> ppo -> generate\n"
+        "7 stages: tokenizer -> pretrain -> sft -> reward -> ppo -> generate -> serve\n"
         f"Next: python -m jobs plan {QUICKSTART} seed=3\n"
     )
 

@@ -315,13 +315,15 @@ def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart", "humpty", "shakespeare", "chinese", "corpus", "chat"]
+    "name", ["quickstart", "humpty", "shakespeare", "chinese", "corpus", "chat", "loop"]
 )
 def test_every_shipped_file_can_be_planned(name: str) -> None:
     spec = load(str(JOBS / f"{name}.yaml"))
     kinds = ["tokenizer", "pretrain", "generate"]
     if name == "quickstart":
-        kinds[2:2] = ["sft", "reward", "ppo"]
+        kinds = ["tokenizer", "pretrain", "sft", "reward", "ppo", "generate", "serve"]
+    if name == "loop":
+        kinds = ["tokenizer", "pretrain", "sft", "reward", "ppo", "serve"]
     if name == "corpus":
         kinds = ["corpus", "tokenizer", "tokens", "pretrain", "generate"]
     if name == "chat":

@@ -124,7 +124,7 @@ stages:
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
         "x.yaml:8: stages.tokenizer.kind: 'tokeniser' is not allowed; did you mean 'tokenizer'? "
-        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate",
+        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, serve",
         "x.yaml:8: stages.tokenizer.model: 'unigrm' is not allowed; did you mean 'unigram'? "
         "must be one of unigram, bpe, char, word",
         "x.yaml:11: stages.pretrain.tokenizer: 'tokenise' is not a stage of this file; "
@@ -165,7 +165,7 @@ stages:
             "{kind: tokenizer}",
             "{vocab_size: 300}",
             "x.yaml:5: stages.tokenizer.kind: missing: what the stage does; "
-            "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate",
+            "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, serve",
         ),
         (
             "{kind: tokenizer}",
@@ -260,7 +260,7 @@ def typos(file: Path) -> Iterator[Typo]:
 def is_named_by_nobody(typo: Typo) -> bool:
     """The last stages and a source may be called anything."""
     last = ("dpo", "ppo") if typo.file.stem == "chat" else ("generate", "python")
-    return typo.key in last
+    return typo.key in (*last, "serve")
 
 
 def test_a_typo_in_any_key_of_a_shipped_file_is_put_right(write: Write) -> None:

@@ -65,6 +65,8 @@ def quieten() -> None:
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler):
                 handler.setLevel(logging.ERROR)
+    # Its raylet's messages come past all loggers, also those of calls that it goes on to repeat.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def is_connected() -> bool:

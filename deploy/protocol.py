@@ -54,6 +54,10 @@ class Job:
     truncation: Literal["disabled", "auto"] = "disabled"
 
 
+Candidate = tuple[str, bytes, float]
+"""A token, its bytes, and the log of its probability."""
+
+
 @dataclass(frozen=True)
 class TokenLogprob:
     """A token, its bytes (maybe half a character), and the log of its probability at temperature 1,
@@ -62,7 +66,7 @@ class TokenLogprob:
     token: str
     bytes: bytes
     logprob: float | None
-    top: tuple[tuple[str, bytes, float], ...] = ()
+    top: tuple[Candidate, ...] = ()
     """The most probable ones, best first."""
 
 

@@ -26,7 +26,8 @@ class Wishes:
     key: str | None = None
     system: str = ""
     temperature: float = 0.7
-    max_tokens: int = 256
+    max_tokens: int | None = None
+    """None: as many as the model has room for; here at most half of its context."""
 
 
 def chat(target: str, overrides: Sequence[str], wishes: Wishes) -> None:
@@ -47,9 +48,8 @@ def chat(target: str, overrides: Sequence[str], wishes: Wishes) -> None:
 def of_server(server: Server, wishes: Wishes, console: Console) -> Answer:
     """Answers of a server."""
     console.print(f"{server.model} at {server.base}", style="dim", highlight=False)
-    return lambda asked: server.answer(
-        asked, temperature=wishes.temperature, max_completion_tokens=wishes.max_tokens
-    )
+    length = {} if wishes.max_tokens is None else {"max_completion_tokens": wishes.max_tokens}
+    return lambda asked: server.answer(asked, temperature=wishes.temperature, **length)
 
 
 def of_folder(folder: Path, weights: Path | None, wishes: Wishes, console: Console) -> Answer:
@@ -66,7 +66,7 @@ def of_folder(folder: Path, weights: Path | None, wishes: Wishes, console: Conso
     model, tokenizer = read_model(folder, weights)
     sampling = SamplingConfig(
         temperature=wishes.temperature,
-        max_tokens=max(1, min(wishes.max_tokens, model.config.context // 2)),
+        max_tokens=min(wishes.max_tokens or model.config.context, model.config.context // 2),
     )
     console.print(f"{folder}", style="dim", highlight=False)
 

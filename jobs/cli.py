@@ -152,7 +152,9 @@ def chat(
     ] = None,
     system: Annotated[str, typer.Option("--system", help="System prompt.")] = "",
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Length of an answer.")] = 256,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Length of an answer; else what there is room for.")
+    ] = None,
 ) -> None:
     """Talk to a model in the terminal."""
     with told_plainly():

@@ -45,7 +45,8 @@ class Serving:
 
 def find(start: Start) -> Serving:
     """What the command line means."""
-    if "://" in start.target or Path(start.target).is_dir():
+    path = Path(start.target)
+    if "://" in start.target or path.is_dir() or not (path.exists() or path.suffix):
         return of_folder(start)
     return of_spec(load(start.target, start.overrides), start)
 

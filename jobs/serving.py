@@ -31,7 +31,7 @@ def serve(start: Start) -> None:
     with console.status("starting Ray"):
         from cluster.session import dashboard, session
         from deploy.serve import start as start_server
-    with ended_by_signals() as ended, session(serving.cluster):
+    with session(serving.cluster), ended_by_signals() as ended:
         with console.status("loading the models"):
             models = serving.newest()
             feedback = str(serving.feedback) if serving.feedback else None
@@ -116,7 +116,10 @@ def follow(server: "object", serving: Serving, console: Console) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second of them waits for nothing."""
+    """An event that Ctrl-C and SIGTERM set; the second of them waits for nothing.
+
+    To be entered once Ray is there, which takes SIGTERM for itself.
+    """
     ended = threading.Event()
 
     def end(*_: object) -> None:

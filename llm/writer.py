@@ -11,7 +11,7 @@ N tokens of any rows, B rows, D width, F hidden features, H heads, E = D / H, V 
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,23 @@ from torch.nn import functional as F
 
 from llm.attention import Attention
 from llm.model import Block, Gelu, Rotary, Swiglu, Transformer
+from llm.native import NativePool, compiled
+from llm.pool import Pool
 from llm.slots import Slots
 from llm.world import Precision
 
 Product = Callable[[Tensor], Tensor]
 """A linear layer whose weights have been laid out."""
+
+
+class Past(Protocol):
+    """Keys and values of earlier tokens, which knows whose and which the next ones are."""
+
+    memory: Tensor
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Stores new tokens' keys and values, (N, 3, H, E); what their queries find, (N, H, E)."""
+        ...
 
 
 class Layer(NamedTuple):
@@ -48,40 +60,56 @@ class Writer:
         """Take over the weights that the model has now."""
         self.model, self.config = model, model.config
         self.device = model.embedding.weight.device
+        self.past = torch.float32 if self.device.type == "cpu" else self.precision
         self.layers = [self._layer(cast(Block, block)) for block in model.blocks]
         self.head = self._product((model.head or model.embedding).weight, None)
         self.turns = turns(model.positions) if isinstance(model.positions, Rotary) else None
 
     def slots(self, rows: int, room: int) -> Slots:
         """Empty memory for so many texts of so many tokens."""
-        dtype = torch.float32 if self.device.type == "cpu" else self.precision
-        return Slots(self.config, rows, room, device=self.device, dtype=dtype)
+        return Slots(self.config, rows, room, device=self.device, dtype=self.past)
+
+    def pool(self, count: int) -> Pool | NativePool:
+        """Empty memory for so many texts that come and go."""
+        if self.device.type == "cpu":
+            attend = compiled(self.precision, self.config.width // self.config.heads)
+            if attend is not None:
+                return NativePool(attend, self.config, count, self.precision, self.turns)
+        return Pool(self.config, count, device=self.device, dtype=self.past)
 
     def read(self, prompts: Tensor, lengths: Tensor, slots: Slots) -> Tensor:
         """Prompts (B, T), padded behind, take the slots; logits (B, V) after their last tokens."""
         places = slots.join(lengths)
-        x = self._features(prompts[slots.rows, places], places, slots)  # (N, D)
-        return self._logits(x[lengths.cumsum(0) - 1])
+        x = self.features(prompts[slots.rows, places], places, slots)  # (N, D)
+        return self.logits(x[lengths.cumsum(0) - 1])
 
     def write(self, ids: Tensor, slots: Slots) -> Tensor:
         """A next token for each row, (B,); logits (B, V) after it."""
-        return self._logits(self._features(ids, slots.grow(), slots))
+        return self.logits(self.features(ids, slots.grow(), slots))
 
-    def _features(self, ids: Tensor, places: Tensor, slots: Slots) -> Tensor:
+    def features(self, ids: Tensor, places: Tensor, past: Past | NativePool) -> Tensor:
         """New tokens, (N,), at their places in their texts; the residual stream (N, D)."""
         x, _ = self.model.positions(self.model.embedding(ids), 0, 0, places)
         turn = None if self.turns is None else self.turns[places]  # (N, 1, 1, E / 2)
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.attention_norm(x).to(self.precision))
-            qkv = qkv.to(torch.float32).unflatten(-1, (3, self.config.heads, -1))  # (N, 3, H, E)
-            if turn is not None:
-                torch.view_as_complex(qkv[:, :2].unflatten(-1, (-1, 2))).mul_(turn)
-            mixed = slots.attend(index, qkv.to(slots.memory.dtype))  # (N, H, E)
-            x = x + layer.out(mixed.flatten(1).to(self.precision))
+            qkv = layer.qkv(layer.attention_norm(x).to(self.precision))  # (N, 3 D)
+            if isinstance(past, NativePool):
+                mixed = past.attend(index, qkv)
+            else:
+                mixed = self._mix(index, qkv, turn, past)
+            x = x + layer.out(mixed)
             x = x + layer.mlp(layer.mlp_norm(x).to(self.precision))
         return x
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _mix(self, index: int, qkv: Tensor, turn: Tensor | None, past: Past) -> Tensor:
+        """Attention in steps of torch: (N, 3 D) -> (N, D)."""
+        qkv = qkv.to(torch.float32).unflatten(-1, (3, self.config.heads, -1))  # (N, 3, H, E)
+        if turn is not None:
+            torch.view_as_complex(qkv[:, :2].unflatten(-1, (-1, 2))).mul_(turn)
+        mixed = past.attend(index, qkv.to(past.memory.dtype))  # (N, H, E)
+        return mixed.flatten(1).to(self.precision)
+
+    def logits(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, V) in the precision of products."""
         return self.head(self.model.norm(x).to(self.precision))
 
@@ -126,7 +154,7 @@ class Writer:
         # .to may return the parameter itself, which goes on being trained
         weight = weight.detach().to(self.precision, copy=True)
         bias = None if bias is None else bias.detach().to(self.precision, copy=True)
-        if self.device.type != "cpu" or self.precision != torch.bfloat16:
+        if self.device.type != "cpu":
             return partial(F.linear, weight=weight, bias=bias)
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         multiply = torch.ops.mkldnn._linear_pointwise.default

@@ -1,0 +1,125 @@
+// The chat page: what people do reaches the conversation, and the conversation the screen.
+//
+//   chat.js     the fields and buttons that are always there, and the server that comes and goes
+//   draw.js     state -> screen        thread.js compare.js markdown.js panel.js
+//   actions.js  people -> state        talk.js (a request) -> api.js (the server), feedback.js
+//   state.js    what is shown and written now      store.js (this browser)   words.js (languages)
+
+import { $, toast } from "./dom.js";
+import { ApiError, getSettings, hasKey, isAlive, takeKeyFromAddress } from "./api.js";
+import { askKey } from "./panel.js";
+import { draw, drawAll, fit, openSettings } from "./draw.js";
+import { flush } from "./feedback.js";
+import { isBusy, onChange, recall, startNew, state, stop } from "./state.js";
+import { save, saveSettings } from "./store.js";
+import { send, toEnd, whenGone } from "./actions.js";
+import { t } from "./words.js";
+
+// -- server ---------------------------------------------------------------------------------------
+
+async function connect(wrongKey = false) {
+  try {
+    const { models, feedback, truncation } = await getSettings();
+    Object.assign(state, { models, feedback, truncation });
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) {
+      if (await askKey(wrongKey || hasKey())) return connect(true);
+      return;
+    }
+    watch();
+    return;
+  }
+  $("away").hidden = true;
+  if (!state.models.length) toast(t("noModels"));
+  drawAll();
+  flush();
+}
+
+let watching = false;
+
+// Asks until the server is back.
+async function watch() {
+  if (watching) return;
+  watching = true;
+  for (let pause = 500; !(await isAlive()); pause = Math.min(pause * 1.5, 5000)) {
+    $("away").hidden = false;
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+  watching = false;
+  if (!$("away").hidden) toast(t("back"));
+  $("away").hidden = true;
+  await connect();
+}
+
+// -- what people do -------------------------------------------------------------------------------
+
+function closeMenu() {
+  document.body.classList.remove("menu");
+  $("shade").hidden = true;
+  $("menu").setAttribute("aria-expanded", "false");
+}
+
+function listen() {
+  $("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (isBusy()) return stop();
+    if (!send($("input").value)) return;
+    $("input").value = "";
+    fit();
+  });
+  $("input").addEventListener("input", fit);
+  $("input").addEventListener("keydown", (event) => {
+    // while an input method composes, Enter chooses a word (229: Safari's way to say so)
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229)
+      return;
+    event.preventDefault();
+    if (!isBusy()) $("form").requestSubmit();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+    if (document.body.classList.contains("menu")) closeMenu();
+    else stop();
+  });
+  $("scroll").addEventListener("scroll", () => {
+    const { scrollTop, scrollHeight, clientHeight } = $("scroll");
+    state.following = scrollHeight - scrollTop - clientHeight < 60;
+    $("to-end").hidden = state.following;
+  });
+  $("to-end").addEventListener("click", toEnd);
+  $("new").addEventListener("click", startNew);
+  $("side").addEventListener("click", (event) => {
+    if (!event.target.closest("#new, #list .open")) return;
+    closeMenu();
+    $("input").focus();
+  });
+  $("menu").addEventListener("click", () => {
+    const open = document.body.classList.toggle("menu");
+    $("shade").hidden = !open;
+    $("menu").setAttribute("aria-expanded", String(open));
+    if (open) $("new").focus();
+  });
+  $("shade").addEventListener("click", closeMenu);
+  $("settings").addEventListener("click", () => openSettings(connect));
+  $("panel").addEventListener(
+    "click",
+    (event) => event.target === $("panel") && $("panel").close(),
+  );
+  $("model").addEventListener("change", () => {
+    saveSettings({ model: $("model").value });
+    draw();
+  });
+  addEventListener(
+    "pagehide",
+    () => state.current.turns.length && !state.current.deleted && save(state.current),
+  );
+  addEventListener("online", flush);
+}
+
+takeKeyFromAddress();
+recall();
+onChange(draw);
+whenGone(watch);
+listen();
+drawAll();
+connect();
+$("input").focus();

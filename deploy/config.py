@@ -74,9 +74,6 @@ class TextFilterConfig:
     """What is looked at."""
 
 
-FilterConfig = TextFilterConfig  # removed when nobody uses it any more
-
-
 @record
 class FeedbackConfig:
     """What people say about answers, kept for the next round of training."""

@@ -170,13 +170,7 @@ class Core:
         writing = [(text.line, text.read) for text in work.writing]
         reading = [Run(text.line, text.read, count) for text, count in work.reading]
         places = self.memory.expect(writing, reading)
-        every = torch.tensor(ids).expand(len(places)).to(places.device)
-        return self.writer.features(every, places, self.memory)
-
-    def _logits(self, x: Tensor, rows: list[int]) -> Tensor:
-        """(N, D) -> (R, V); a single row is computed twice, as in llm/pool.py."""
-        chosen = torch.tensor(rows if len(rows) > 1 else rows * 2, device=x.device)
-        return self.writer.logits(x[chosen])[: len(rows)]
+        return self.writer.features(torch.tensor(ids).to(places.device), places, self.memory)
 
     def _serve(self, text: Text) -> Choice:
         """Another text has read its prompt for it."""
@@ -193,9 +187,11 @@ class Core:
             choice = self.choices[text]
             following = text.prompt[text.read - count + 1 : text.read + 1]
             if choice.order.tells_prompt and following:
-                rows = list(range(end - count, end - count + len(following)))
+                begin = end - count
                 most = choice.order.job.logprobs or 0
-                choice.told += logprobs(self._logits(x, rows), following, most)
+                choice.told += logprobs(
+                    self.writer.logits(x[begin : begin + len(following)]), following, most
+                )
 
     def _begin(self, choice: Choice) -> list[Told]:
         """Its prompt has been read."""
@@ -212,7 +208,7 @@ class Core:
         """Each text has one more token."""
         if not rows:
             return []
-        logits = self._logits(x, [row for row, _ in rows])
+        logits = self.writer.logits(x[[row for row, _ in rows]])
         choices = [choice for _, choice in rows]
         written = [len(choice.text.tokens) for choice in choices]
         tokens = self.chooser.choose(logits, [choice.manner for choice in choices], written)

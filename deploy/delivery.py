@@ -86,7 +86,7 @@ class Delivery(Response):
         source = cast(Any, self.backend.generate(self.reply.card.id, self.job))
         async with aclosing(source):
             async for event in source:
-                for shown in self.screen.passed(event) if self.screen else (event,):
+                for shown in await self.screen.look(event) if self.screen else (event,):
                     if self.meter:
                         self.meter.event(shown)
                     yield checked(shown)

@@ -7,19 +7,20 @@ who spell around it; for those there is the hook, which may ask a classifier:
     filters: {words: words.txt, hook: "judge.py:is_harmful"}
 
 The hook gets a question, or an answer up to the end of a sentence, and returns whether it is
-refused. Until then the sentence is held back. It runs between tokens, so it should take
-milliseconds. If it fails, the text is refused: nothing passes that was not judged.
+refused. Until then the sentence is held back. It is called in threads, several at a time.
+If it fails, the text is refused: nothing passes that was not judged.
 """
 
+import asyncio
 import importlib.util
 import inspect
 import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from deploy.config import FilterConfig
+from deploy.config import TextFilterConfig
 from deploy.phrases import Finder, Phrases, spaced
 from llm.errors import SpecError
 from llm.filesystem import open_file
@@ -28,6 +29,8 @@ from llm.word_list import WordList
 logger = logging.getLogger("humpty.filters")
 
 Hook = Callable[[str], bool]
+
+T = TypeVar("T")
 
 SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？\n]")
 
@@ -38,14 +41,14 @@ LONGEST_SENTENCE = 500
 class Filters:
     """What a config says is kept out."""
 
-    def __init__(self, config: FilterConfig, entries: list[str], hook: Hook | None) -> None:
+    def __init__(self, config: TextFilterConfig, entries: list[str], hook: Hook | None) -> None:
         self.input, self.output = "input" in config.apply, "output" in config.apply
         self.words = WordList(entries) if entries else None
         self.phrases = Phrases(entries) if entries else None
         self.hook = hook
 
     @classmethod
-    def load(cls, config: FilterConfig) -> "Filters | None":
+    def load(cls, config: TextFilterConfig) -> "Filters | None":
         """Read the word list and find the hook; None if there is neither."""
         if config.words is None and config.hook is None:
             return None
@@ -61,6 +64,10 @@ class Filters:
             return False
         listed = self.words is not None and self.words.count(text) > 0
         return listed or (self.hook is not None and self.hook(text))
+
+    async def aside(self, look: "Callable[[Filters], T]") -> T:
+        """What `look` finds; where it asks a hook, in a thread, so that no other answer waits."""
+        return look(self) if self.hook is None else await asyncio.to_thread(look, self)
 
     def stream(self) -> "OutputFilter":
         """Watches one answer."""

@@ -1,6 +1,6 @@
 """What a server does, as numbers for Prometheus.
 
-Names, units, labels and buckets are vLLM's where vLLM has such a number, its prefix included: then
+Names, units and labels (but `engine`) are vLLM's where it has such a number, prefix included: so
 dashboards, alerts and autoscalers that were made for vLLM work here unchanged. Only what vLLM does
 not tell is called `humpty:`. Nothing is named after a request, so the number of series is bounded:
 by the models, the reasons and the routes.

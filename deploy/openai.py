@@ -47,14 +47,14 @@ class Api:
         job = request.job(
             new_id("chatcmpl"), system=self.config.system, truncation=self.config.truncation
         )
-        self.screen_question("messages", [message.content for message in request.messages])
+        await self.screen_question("messages", [message.content for message in request.messages])
         reply = ChatReply(job, card, include_usage=request.include_usage)
         return self.deliver(http, request, job, reply)
 
     async def complete(self, http: HttpRequest) -> Response:
         request, card = await self.asked(http, CompletionRequest)
         job = request.job(new_id("cmpl"), card)
-        self.screen_question("prompt", request.prompt)
+        await self.screen_question("prompt", request.prompt)
         reply = CompletionReply(job, card, include_usage=request.include_usage)
         return self.deliver(http, request, job, reply)
 
@@ -90,7 +90,7 @@ class Api:
             "model",
         )
 
-    def screen_question(self, param: str, texts: Sequence[str | tuple[int, ...]]) -> None:
+    async def screen_question(self, param: str, texts: Sequence[str | tuple[int, ...]]) -> None:
         """Refuse what the filters keep out. Tokens cannot be looked at, so they are refused."""
         if self.filters is None or not self.filters.input:
             return
@@ -102,7 +102,7 @@ class Api:
                 f"{param}: questions are looked at here, so send texts instead of tokens",
                 param,
             )
-        if any(map(self.filters.refuses, spelled)):
+        if await self.filters.aside(lambda filters: any(map(filters.refuses, spelled))):
             raise ApiError(
                 400, "content_filter", f"{param}: the text holds what is kept out here", param
             )

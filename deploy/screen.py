@@ -10,8 +10,13 @@ class Screen:
     """Passes the events of a job on; a choice that is blocked ends there."""
 
     def __init__(self, filters: Filters, choices: int) -> None:
+        self.filters = filters
         self.watched = [filters.stream() for _ in range(choices)]
         self.open = set(range(choices))
+
+    async def look(self, event: Event) -> list[Event]:
+        """`passed`, while other answers go on."""
+        return await self.filters.aside(lambda _: list(self.passed(event)))
 
     def passed(self, event: Event) -> Iterator[Event]:
         """What may be shown once that has happened. Tokens count even where nothing is shown."""

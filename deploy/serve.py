@@ -24,6 +24,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
+import ray
+from grpc.aio import AioRpcError
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve._private.api import serve_start
@@ -53,6 +55,7 @@ from deploy.service import (
     proxy_location,
     read_service,
 )
+from llm.errors import SpecError
 
 logger = logging.getLogger("humpty.serve")
 
@@ -118,7 +121,7 @@ class RayBackend:
                 logger.error("job %s: %s in the engine", job.id, type(error.cause).__name__)
                 yield Failed("the engine failed; ask again")
                 return
-            except RayError as error:
+            except (RayError, AioRpcError) as error:
                 logger.error("job %s: lost its replica: %s", job.id, type(error).__name__)
                 if begun:
                     yield Failed("the process that wrote this answer is gone; ask again")
@@ -155,7 +158,7 @@ class RayBackend:
                 await self.engines.broadcast(method, list(sources)).results_async()
             except RayTaskError as error:
                 raise ServeError(str(error.cause)) from error
-            except (DeploymentUnavailableError, RayActorError) as error:
+            except (DeploymentUnavailableError, RayActorError, AioRpcError) as error:
                 logger.info(
                     "%s: %s", method, type(error).__name__
                 )  # who comes later loads by itself
@@ -186,6 +189,7 @@ def app(args: dict[str, Any]) -> serve.Application:
         "graceful_shutdown_timeout_s": max(limits.drain, 1.0),
         "graceful_shutdown_wait_loop_s": 0.2,
         "max_constructor_retry_count": 2,
+        "health_check_period_s": 2.0,  # also how soon a death is noticed
     }
     engines = serve.deployment(
         name=ENGINES,
@@ -203,8 +207,6 @@ def app(args: dict[str, Any]) -> serve.Application:
             look_back_period_s=max(2.0, min(30.0, scaling.upscale_delay)),
             metrics_interval_s=1.0,
         ),
-        health_check_period_s=5,
-        health_check_timeout_s=30,
         **common,
     )(Engines)
     front = serve.deployment(
@@ -233,6 +235,7 @@ def start(
     service = Service(
         config=config, keys=keys, feedback=feedback, log=log, listens=listens, engine=engine
     )
+    require_room(config)
     for model in models:
         card(model)  # a folder without a model is said before anything starts
     plan = declared(models, service)
@@ -245,6 +248,17 @@ def start(
     server = Server(models, service)
     server.deploy(plan)
     return server
+
+
+def require_room(config: ServeConfig) -> None:
+    """Refuse replicas that would wait forever for a place in the cluster."""
+    count = max(config.autoscaling.min, 1)
+    wanted, there = count * config.engine.cpus, ray.cluster_resources().get("CPU", 0)
+    if wanted > there:
+        raise SpecError(
+            f"serve: {count} replicas with {config.engine.cpus} CPUs each need {wanted}, the "
+            f"cluster has {there:g}; lower engine.cpus or autoscaling.min, or add nodes"
+        )
 
 
 class Server:

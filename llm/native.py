@@ -29,7 +29,6 @@ from llm.pool import Run, on_grid
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("attend.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp")
 GROUP = 32
 """Tokens whose keys lie side by side; as in attend.c."""
@@ -40,32 +39,40 @@ Attend = Callable[..., None]
 
 
 @cache
-def compiled(dtype: torch.dtype, features: int) -> Attend | None:
-    """The function for heads of so many features, or None where it cannot be had."""
+def library(source: str, values: tuple[str, ...]) -> ctypes.CDLL | None:
+    """A file of C beside this one, compiled for this processor; None where that cannot be done."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or features % 16 or dtype not in (torch.float32, torch.bfloat16):
+    if compiler is None:
         return None
     with tempfile.TemporaryDirectory(prefix="humpty-") as folder:
-        library = Path(folder) / "attend.so"
-        values = [f"-DBF16={int(dtype == torch.bfloat16)}", f"-DFEATURES={features}"]
-        command = [
-            compiler,
+        output = Path(folder) / "native.so"
+        paths = [
             "-shared",
             "-fPIC",
-            *FLAGS,
-            *values,
             "-o",
-            str(library),
-            str(SOURCE),
+            str(output),
+            str(Path(__file__).with_name(source)),
             "-lm",
         ]
+        command = [compiler, *FLAGS, *(f"-D{value}" for value in values), *paths]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
-            logger.warning("attend.c cannot be compiled, torch takes its place: %s", result.stderr)
+            logger.info("%s is not used, torch takes its place: %s", source, result.stderr)
             return None
-        attend: Attend = ctypes.CDLL(str(library)).attend
-    attend.argtypes = [ctypes.c_void_p] * 10 + [ctypes.c_int64] * 5  # type: ignore[attr-defined]
-    attend.restype = None  # type: ignore[attr-defined]
+        return ctypes.CDLL(str(output))
+
+
+def attention(dtype: torch.dtype, features: int) -> Attend | None:
+    """The function for heads of so many features, or None where it cannot be had."""
+    if features % 16 or dtype not in (torch.float32, torch.bfloat16):
+        return None
+    values = (f"BF16={int(dtype == torch.bfloat16)}", f"FEATURES={features}")
+    loaded = library("attend.c", values)
+    if loaded is None:
+        return None
+    loaded.attend.argtypes = [ctypes.c_void_p] * 10 + [ctypes.c_int64] * 5
+    loaded.attend.restype = None
+    attend: Attend = loaded.attend
     return attend
 
 
@@ -94,10 +101,7 @@ class NativePool:
         self.memory[:, :, target, :, :whole] = self.memory[:, :, source, :, :whole]
 
     def expect(self, writing: Sequence[tuple[int, int]], reading: Sequence[Run]) -> Tensor:
-        """The next tokens: one for each (line, place), then the runs'; the places of all: (N,).
-
-        A single token is to be computed twice, as products round one row differently.
-        """
+        """The next tokens: one for each (line, place), then the runs'; the places of all: (N,)."""
         lines = [line for line, _ in writing] + [r.line for r in reading for _ in range(r.tokens)]
         places = [place for _, place in writing]
         items = [(at, 1) for at in range(len(writing))]
@@ -111,7 +115,7 @@ class NativePool:
         self.threads = torch.get_num_threads()
         if len(self.scores) != self.threads:
             self.scores = torch.empty(self.threads, TOGETHER, self.room)
-        return self.places.repeat(2) if len(places) == 1 else self.places
+        return self.places
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Turns and stores new keys, stores values, lets queries look: (N, 3 D) -> (N, D)."""
@@ -135,6 +139,4 @@ class NativePool:
             self.items.size(1),
             self.threads,
         )
-        if len(qkv) > len(self.places):
-            mixed[1] = mixed[0]
         return mixed

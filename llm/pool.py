@@ -94,8 +94,7 @@ class Pool:
     def expect(self, writing: Sequence[tuple[int, int]], reading: Sequence[Run]) -> Tensor:
         """The next tokens: one for each (line, place), lines ascending, then the runs'.
 
-        Returns the places of all: (N,). A single token is to be computed twice, as products round
-        one row differently.
+        Returns the places of all: (N,).
         """
         lines = [line for line, _ in writing] + [r.line for r in reading for _ in range(r.tokens)]
         places = [place for _, place in writing]
@@ -113,8 +112,7 @@ class Pool:
             for block in blocks(run):
                 self.reading.append(self._block(begin, block))
                 begin += block.tokens
-        self.alone = len(places) == 1
-        return (where.repeat(2) if self.alone else where).to(device)
+        return where.to(device)
 
     def _side_by_side(self, segment: Segment, writing: Sequence[tuple[int, int]]) -> Batch:
         """A token of each text looks at all of it, and not behind."""
@@ -143,12 +141,10 @@ class Pool:
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Stores keys and values of the new tokens, lets their queries look: -> (N, H, E)."""
         memory = self.memory[layer]  # (2, lines, H, P, E)
-        qkv = qkv[:1] if self.alone else qkv
         fresh = qkv[:, 1:].reshape(-1, self.features)
         memory.view(-1, self.features).index_copy_(0, self.ends, fresh)
         parts = [self._write(memory, qkv[b.begin : b.end, 0], b) for b in self.writing]
         parts += [self._read(memory, qkv[b.begin : b.end, 0], b) for b in self.reading]
-        parts = parts * 2 if self.alone else parts
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _write(self, memory: Tensor, query: Tensor, batch: Batch) -> Tensor:

@@ -9,9 +9,7 @@ of training under autocast, but for attention, which is no worse: see llm/slots.
 N tokens of any rows, B rows, D width, F hidden features, H heads, E = D / H, V vocabulary.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +17,11 @@ from torch.nn import functional as F
 
 from llm.attention import Attention
 from llm.model import Block, Gelu, Rotary, Swiglu, Transformer
-from llm.native import NativePool, compiled
+from llm.native import NativePool, attention
 from llm.pool import Pool
+from llm.products import NativeProduct, Product, lay_out
 from llm.slots import Slots
 from llm.world import Precision
-
-Product = Callable[[Tensor], Tensor]
-"""A linear layer whose weights have been laid out."""
 
 
 class Past(Protocol):
@@ -51,14 +47,18 @@ class Layer(NamedTuple):
 class Writer:
     """Writes as its model did when it was last refreshed; shares with it what is not multiplied."""
 
-    def __init__(self, model: Transformer, precision: Precision) -> None:
-        self.precision = torch.bfloat16 if precision == "bf16" else torch.float32
+    def __init__(self, model: Transformer, precision: Precision | Literal["int8"]) -> None:
+        self.kind = precision
+        self.precision = torch.float32 if precision == "fp32" else torch.bfloat16
         self.refresh(model)
 
     @torch.inference_mode()
     def refresh(self, model: Transformer) -> None:
         """Take over the weights that the model has now."""
         self.model, self.config = model, model.config
+        self.least = 1
+        """Rows that are multiplied at once at least: oneDNN rounds one row differently from more,
+        and a text is not to depend on whether it is alone."""
         self.device = model.embedding.weight.device
         self.past = torch.float32 if self.device.type == "cpu" else self.precision
         self.layers = [self._layer(cast(Block, block)) for block in model.blocks]
@@ -72,7 +72,7 @@ class Writer:
     def pool(self, count: int) -> Pool | NativePool:
         """Empty memory for so many texts that come and go."""
         if self.device.type == "cpu":
-            attend = compiled(self.precision, self.config.width // self.config.heads)
+            attend = attention(self.precision, self.config.width // self.config.heads)
             if attend is not None:
                 return NativePool(attend, self.config, count, self.precision, self.turns)
         return Pool(self.config, count, device=self.device, dtype=self.past)
@@ -89,17 +89,20 @@ class Writer:
 
     def features(self, ids: Tensor, places: Tensor, past: Past | NativePool) -> Tensor:
         """New tokens, (N,), at their places in their texts; the residual stream (N, D)."""
+        count = len(ids)
+        if count < self.least:
+            ids, places = ids.repeat(self.least), places.repeat(self.least)
         x, _ = self.model.positions(self.model.embedding(ids), 0, 0, places)
-        turn = None if self.turns is None else self.turns[places]  # (N, 1, 1, E / 2)
+        turn = None if self.turns is None else self.turns[places[:count]]  # (N, 1, 1, E / 2)
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.attention_norm(x).to(self.precision))  # (N, 3 D)
+            qkv = layer.qkv(layer.attention_norm(x).to(self.precision))[:count]  # (N, 3 D)
             if isinstance(past, NativePool):
                 mixed = past.attend(index, qkv)
             else:
                 mixed = self._mix(index, qkv, turn, past)
-            x = x + layer.out(mixed)
+            x = x + layer.out(mixed if count == len(x) else mixed.repeat(len(x), 1))
             x = x + layer.mlp(layer.mlp_norm(x).to(self.precision))
-        return x
+        return x[:count]
 
     def _mix(self, index: int, qkv: Tensor, turn: Tensor | None, past: Past) -> Tensor:
         """Attention in steps of torch: (N, 3 D) -> (N, D)."""
@@ -111,7 +114,10 @@ class Writer:
 
     def logits(self, x: Tensor) -> Tensor:
         """(B, D) -> (B, V) in the precision of products."""
-        return self.head(self.model.norm(x).to(self.precision))
+        normal = self.model.norm(x).to(self.precision)
+        if len(x) < self.least:
+            return self.head(normal.repeat(self.least, 1))[: len(x)]
+        return self.head(normal)
 
     def _layer(self, block: Block) -> Layer:
         mlp = block.mlp
@@ -150,15 +156,10 @@ class Writer:
         return self._product(linear.weight, linear.bias)
 
     def _product(self, weight: Tensor, bias: Tensor | None) -> Product:
-        """Weights in the precision of products, laid out once for all calls."""
-        # .to may return the parameter itself, which goes on being trained
-        weight = weight.detach().to(self.precision, copy=True)
-        bias = None if bias is None else bias.detach().to(self.precision, copy=True)
-        if self.device.type != "cpu":
-            return partial(F.linear, weight=weight, bias=bias)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        multiply = torch.ops.mkldnn._linear_pointwise.default
-        return lambda x: multiply(x, packed, bias, "none", [], "")
+        product = lay_out(weight, bias, self.kind)
+        if not isinstance(product, NativeProduct):
+            self.least = 2
+        return product
 
 
 def turns(positions: Rotary) -> Tensor:

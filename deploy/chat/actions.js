@@ -8,23 +8,20 @@ import { consented, give, takeBack } from "./feedback.js";
 import { redraw } from "./thread.js";
 import { save, saveSettings, settings } from "./store.js";
 
-let onTrouble = () => {};
+let server = { connect: async () => {}, watch: () => {} };
 
-// Tells somebody when the server seems to be gone.
-export function whenGone(tell) {
-  onTrouble = tell;
+// Who finds out what the server has, and who waits for it when it is gone.
+export function useServer(found) {
+  server = found;
 }
 
 // -- talking --------------------------------------------------------------------------------------
 
 // Ask; whether that was possible.
-export function send(text) {
+export async function send(text) {
   const question = text.trim();
-  if (isBusy() || !question) return false;
-  if (!model()) {
-    onTrouble();
-    return false;
-  }
+  if (!model()) await server.connect();
+  if (isBusy() || !question || !model()) return false;
   const { current } = state;
   const turn = awaited(settings.compare);
   current.title ||= question.slice(0, 80);
@@ -55,7 +52,7 @@ async function answer(turn, count) {
   await filling;
   state.running.delete(conversation.id);
   changed(conversation);
-  if (["unreachable", "broken"].includes(turn.error?.code)) onTrouble();
+  if (["unreachable", "broken"].includes(turn.error?.code)) server.watch();
 }
 
 let frame = 0;

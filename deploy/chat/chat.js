@@ -6,27 +6,32 @@
 //   state.js    what is shown and written now      store.js (this browser)   words.js (languages)
 
 import { $, toast } from "./dom.js";
-import { ApiError, getSettings, hasKey, isAlive, takeKeyFromAddress } from "./api.js";
+import { getSettings, hasKey, isAlive, takeKeyFromAddress } from "./api.js";
 import { askKey } from "./panel.js";
 import { draw, drawAll, fit, openSettings } from "./draw.js";
 import { flush } from "./feedback.js";
 import { isBusy, onChange, recall, startNew, state, stop } from "./state.js";
 import { save, saveSettings } from "./store.js";
-import { send, toEnd, whenGone } from "./actions.js";
+import { send, toEnd, useServer } from "./actions.js";
 import { t } from "./words.js";
 
 // -- server ---------------------------------------------------------------------------------------
 
-async function connect(wrongKey = false) {
+let connecting = null;
+
+// Finds out what the server has, asking for a key if it wants one; one at a time.
+function connect() {
+  connecting ??= greet(false).finally(() => (connecting = null));
+  return connecting;
+}
+
+async function greet(wrongKey) {
   try {
     const { models, feedback, truncation } = await getSettings();
     Object.assign(state, { models, feedback, truncation });
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) {
-      if (await askKey(wrongKey || hasKey())) return connect(true);
-      return;
-    }
-    watch();
+    if (error.status !== 401) watch();
+    else if (await askKey(wrongKey || hasKey())) await greet(true);
     return;
   }
   $("away").hidden = true;
@@ -60,10 +65,10 @@ function closeMenu() {
 }
 
 function listen() {
-  $("form").addEventListener("submit", (event) => {
+  $("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     if (isBusy()) return stop();
-    if (!send($("input").value)) return;
+    if (!(await send($("input").value))) return;
     $("input").value = "";
     fit();
   });
@@ -118,7 +123,7 @@ function listen() {
 takeKeyFromAddress();
 recall();
 onChange(draw);
-whenGone(watch);
+useServer({ connect, watch });
 listen();
 drawAll();
 connect();

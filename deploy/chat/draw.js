@@ -52,18 +52,19 @@ function drawTurns(turns, context) {
   log.classList.toggle("busy", context.busy);
 }
 
-// The same control has the focus after drawing as before.
+// The same control has the focus after drawing as before; in a turn without it, the message field.
 function keepingFocus(work) {
-  const { id, dataset } = document.activeElement ?? {};
+  const { id, dataset = {} } = document.activeElement ?? {};
   const turn = document.activeElement?.closest?.(".turn")?.dataset.id;
   work();
-  if (!turn || document.activeElement !== document.body) return;
-  const place = $("log").querySelector(`[data-id="${turn}"]`);
+  if (document.activeElement !== document.body) return;
+  const place = turn ? $("log").querySelector(`[data-id="${turn}"]`) : document.body;
   const found =
     (id && $(id)) ||
     (dataset.focus && place?.querySelector(`[data-focus="${dataset.focus}"]`)) ||
-    (dataset.index && place?.querySelector(`[data-index="${dataset.index}"]`));
-  (found ?? $("input")).focus({ preventScroll: true });
+    (dataset.index && place?.querySelector(`[data-index="${dataset.index}"]`)) ||
+    (turn && $("input"));
+  if (found) found.focus({ preventScroll: true });
 }
 
 function drawWelcome() {
@@ -97,30 +98,29 @@ function drawControls(busy) {
   button.title = label;
   button.disabled = !busy && !$("input").value.trim();
   button.classList.toggle("stop", busy);
-  const counts = [1, 2, 3, 4];
-  const words = (n) => (n === 1 ? t("compareOne") : t("compareMany", { n }));
+  drawCompare();
+  drawContext();
+}
+
+// How many answers there shall be.
+function drawCompare() {
   const pick = (n) => () => {
     saveSettings({ compare: n });
-    drawControls(isBusy());
+    drawCompare();
     $("compare").children[n - 1].focus();
-    if (n > 1 && settings.temperature !== "" && Number(settings.temperature) === 0)
-      toast(t("sameSeed"));
+    if (n > 1 && Number(settings.temperature || 1) === 0) toast(t("sameSeed"));
   };
-  $("compare").replaceChildren(
-    ...counts.map((n) =>
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-label": words(n),
-          title: words(n),
-          "aria-pressed": String(settings.compare === n),
-          onclick: pick(n),
-        },
-        String(n),
-      ),
-    ),
-  );
+  const button = (n) => {
+    const label = n === 1 ? t("compareOne") : t("compareMany", { n });
+    const pressed = String(settings.compare === n);
+    const props = { type: "button", "aria-label": label, title: label, "aria-pressed": pressed };
+    return h("button", { ...props, "data-focus": `compare-${n}`, onclick: pick(n) }, String(n));
+  };
+  $("compare").replaceChildren(...[1, 2, 3, 4].map(button));
+}
+
+// How much of what the model sees is in use.
+function drawContext() {
   const used = state.current.turns.findLast((turn) => turn.used)?.used;
   const all = model()?.context;
   const known = used && all;
@@ -144,6 +144,7 @@ function drawList() {
           class: "open",
           title: name,
           "aria-current": mine ? "true" : null,
+          "data-focus": `open-${one.id}`,
           onclick: () => show(one.id),
         },
         state.running.has(one.id) ? h("i", { class: "pulse" }) : null,
@@ -185,6 +186,7 @@ export function drawAll(focus) {
 function discard(id) {
   forget([id]);
   toast(t("deleted"));
+  $("new").focus();
 }
 
 // -- settings -------------------------------------------------------------------------------------

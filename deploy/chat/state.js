@@ -1,7 +1,7 @@
 // What the page is about now: the conversation that is shown, the server's models, and what is being
 // written. Whoever changes something says so with `changed`, and the page is drawn anew.
 
-import { conversations, newConversation, remove, save, settings } from "./store.js";
+import { conversation, newConversation, remove, save, settings } from "./store.js";
 
 export const state = {
   current: newConversation(),
@@ -25,8 +25,8 @@ export const model = () =>
 
 export const isBusy = () => state.running.has(state.current.id);
 
-export function changed(conversation = state.current) {
-  if (conversation.turns.length && !conversation.deleted) save(conversation);
+export function changed(one = state.current) {
+  if (one.turns.length && !one.deleted) save(one);
   drawing();
 }
 
@@ -38,11 +38,7 @@ export function stop() {
 
 // One that is being written is the object that grows, not its copy in the store.
 export function show(id) {
-  turnTo(
-    state.running.get(id)?.conversation ??
-      conversations().find((one) => one.id === id) ??
-      newConversation(),
-  );
+  turnTo(state.running.get(id)?.conversation ?? conversation(id) ?? newConversation());
 }
 
 export function startNew() {
@@ -60,8 +56,8 @@ export function forget(ids) {
   else drawing();
 }
 
-function turnTo(conversation) {
-  state.current = conversation;
+function turnTo(one) {
+  state.current = one;
   state.following = true;
   rememberCurrent();
   drawing();
@@ -79,7 +75,7 @@ export function rememberCurrent() {
 export function recall() {
   try {
     const id = sessionStorage.getItem("humpty.current");
-    state.current = conversations().find((one) => one.id === id) ?? state.current;
+    state.current = conversation(id) ?? state.current;
   } catch {
     // begin anew
   }

@@ -37,9 +37,11 @@ export function newConversation() {
 export function save(conversation) {
   conversation.updated = Date.now();
   write(PREFIX + conversation.id, conversation);
+  known().set(conversation.id, summaryOf(conversation));
 }
 
 export function remove(id) {
+  known().delete(id);
   try {
     localStorage.removeItem(PREFIX + id);
   } catch {
@@ -47,13 +49,27 @@ export function remove(id) {
   }
 }
 
-// All conversations, the latest first.
-export function conversations() {
-  return keys()
-    .map((key) => read(key, null))
-    .filter((one) => one?.turns)
-    .sort((a, b) => b.updated - a.updated);
+export const conversation = (id) => read(PREFIX + id, null);
+
+// Id, title and time of all conversations, the latest first.
+export const conversations = () => [...known().values()].sort((a, b) => b.updated - a.updated);
+
+let summaries = null; // by id, so that the texts need not be read for the list
+
+function known() {
+  summaries ??= new Map(
+    keys()
+      .map((key) => read(key, null))
+      .filter((one) => one?.turns)
+      .map((one) => [one.id, summaryOf(one)]),
+  );
+  return summaries;
 }
+
+const summaryOf = ({ id, title, updated }) => ({ id, title, updated });
+
+// Another tab has changed something.
+addEventListener("storage", () => (summaries = null));
 
 function keys() {
   try {

@@ -48,61 +48,55 @@ export function messagesBefore(conversation, turn, ground) {
 // Fills a turn with `count` new answers; `changed(answer)` is told of each piece. Errors of the
 // server end up in the turn; what was written until then stays.
 export async function fill(turn, count, { model, ground, messages, options, signal, changed }) {
-  const said = { ...options };
-  const start = performance.now();
-  const since = () => (performance.now() - start) / 1000;
-  const fresh = Array.from({ length: count }, () => ({
-    text: "",
-    finish: "",
-    model: model.id,
-    artifact: model.artifact,
-    sampling: said,
-    ground,
-    tokens: 0,
-    first: 0,
-    seconds: 0,
-  }));
-  const pieces = fresh.map(() => 0);
+  const fresh = Array.from({ length: count }, () => blank(model, ground, options));
   turn.answers.push(...fresh);
   turn.shown = turn.answers.length - count;
   turn.error = null;
-  let usage = null;
+  const start = performance.now();
+  const wanted = count > 1 ? { ...options, n: count } : options;
   try {
-    for await (const event of answers(
-      model,
-      messages,
-      count > 1 ? { ...options, n: count } : options,
-      signal,
-    )) {
-      if (event.usage) usage = event.usage;
+    for await (const event of answers(model, messages, wanted, signal)) {
+      if (event.usage) share(turn, fresh, event.usage);
       if (event.dropped) turn.dropped = event.dropped;
-      if (event.artifact) for (const answer of fresh) answer.artifact = event.artifact;
+      if (event.artifact) fresh.forEach((answer) => (answer.artifact = event.artifact));
       const answer = fresh[event.index];
       if (!answer) continue;
-      if (event.text) {
-        answer.first ||= since();
-        answer.text += event.text;
-        pieces[event.index]++;
-      }
-      if (event.finish) answer.finish = event.finish;
-      answer.seconds = since();
+      add(answer, event, (performance.now() - start) / 1000);
       changed(answer);
     }
   } catch (error) {
     if (error.name !== "AbortError") turn.error = problemOf(error);
   }
-  const all = pieces.reduce((sum, n) => sum + n, 0);
-  fresh.forEach((answer, i) => {
-    answer.finish ||= "stopped";
-    // tokens are told of all answers together; their pieces tell how they are shared
-    answer.tokens =
-      usage && all ? Math.round((usage.completion_tokens * pieces[i]) / all) : pieces[i];
-  });
-  if (usage) turn.used = usage.prompt_tokens + Math.max(...fresh.map((answer) => answer.tokens));
+  fresh.forEach((answer) => (answer.finish ||= "stopped"));
   if (turn.error && fresh.every((answer) => !answer.text)) {
     turn.answers.splice(turn.answers.length - count);
     turn.shown = Math.max(0, turn.answers.length - 1);
   }
+}
+
+// An answer of which nothing is written yet; times are in seconds.
+function blank({ id, artifact }, ground, sampling) {
+  const said = { model: id, artifact, ground, sampling: { ...sampling } };
+  return { ...said, text: "", finish: "", tokens: 0, first: 0, seconds: 0 };
+}
+
+function add(answer, { text, finish }, seconds) {
+  if (text) {
+    answer.first ||= seconds;
+    answer.text += text;
+    answer.tokens++; // about: until usage is told, a piece counts as one
+  }
+  if (finish) answer.finish = finish;
+  answer.seconds = seconds;
+}
+
+// The tokens of all answers are told together; their pieces tell how they are shared.
+function share(turn, fresh, { prompt_tokens, completion_tokens }) {
+  const pieces = fresh.reduce((sum, answer) => sum + answer.tokens, 0);
+  for (const answer of fresh) {
+    answer.tokens = pieces ? Math.round((completion_tokens * answer.tokens) / pieces) : 0;
+  }
+  turn.used = prompt_tokens + Math.max(...fresh.map((answer) => answer.tokens));
 }
 
 function problemOf(error) {

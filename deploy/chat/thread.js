@@ -191,42 +191,36 @@ function editor(text, label, save, done, cancel) {
 }
 
 // What went wrong, and what can be done about it.
-function problem(turn, { actions, busy, last, contextSize, turns }) {
-  const { code, status, message, wait } = turn.error;
-  const full = code === "context_length_exceeded";
-  const alone = full && turns <= 2;
-  const text =
-    { unreachable: t("errUnreachable"), broken: t("errBroken"), content_filter: t("errFilter") }[
-      code
-    ] ??
-    (full
-      ? t(alone ? "errLong" : "errContext", { n: contextSize })
-      : status === 401
-        ? t("errKey")
-        : status === 429 || status === 503
-          ? t("errBusy", { n: wait || 1 })
-          : t("errOther"));
-  const detail =
-    message && (full || ![401, 429].includes(status)) ? h("p", { class: "detail" }, message) : null;
-  const main =
-    full && !alone
-      ? [t("errForget"), () => actions.forget(turn)]
-      : status === 401
-        ? [t("errKeyButton"), () => actions.askKey(turn)]
-        : [t("retry"), () => actions.again(turn)];
-  const button =
-    !last || busy || alone
-      ? null
-      : h(
-          "button",
-          { type: "button", class: "primary", onclick: main[1], "data-focus": "retry" },
-          main[0],
-        );
+function problem(turn, context) {
+  const { status, message } = turn.error;
+  const [text, remedy, act] = remedyFor(turn, context);
+  const detail = message && ![401, 429].includes(status) ? message : "";
+  const button = h(
+    "button",
+    { type: "button", class: "primary", onclick: act, "data-focus": "retry" },
+    remedy,
+  );
   return h(
     "div",
     { class: "problem", role: "alert" },
     icon("alert"),
-    h("div", {}, h("p", {}, text), detail),
-    button,
+    h("div", {}, h("p", {}, text), detail && h("p", { class: "detail" }, detail)),
+    act && context.last && !context.busy ? button : null,
   );
+}
+
+// In words, then a button's name and what it does, if there is something to be done here.
+function remedyFor(turn, { actions, contextSize, turns }) {
+  const { code, status, wait } = turn.error;
+  const retry = [t("retry"), () => actions.again(turn)];
+  if (code === "context_length_exceeded") {
+    if (turns <= 2) return [t("errLong")];
+    return [t("errContext", { n: contextSize }), t("errForget"), () => actions.forget(turn)];
+  }
+  if (code === "unreachable") return [t("errUnreachable"), ...retry];
+  if (code === "broken") return [t("errBroken"), ...retry];
+  if (code === "content_filter") return [t("errFilter"), ...retry];
+  if (status === 401) return [t("errKey"), t("errKeyButton"), () => actions.askKey(turn)];
+  if (status === 429 || status === 503) return [t("errBusy", { n: wait || 1 }), ...retry];
+  return [t("errOther"), ...retry];
 }

@@ -73,10 +73,10 @@ def service(models: list[ModelSource], config: ServeConfig, **more: Any) -> Iter
         server.stop()
 
 
-def replicas() -> dict[str, Any]:
-    """Actors of the engines' replicas that are there, by name."""
+def replicas(deployment: str = ENGINES) -> dict[str, Any]:
+    """Actors of a deployment's replicas that are there, by name."""
     named = ray.util.list_named_actors(all_namespaces=True)
-    start = f"SERVE_REPLICA::{APP}#{ENGINES}#"
+    start = f"SERVE_REPLICA::{APP}#{deployment}#"
     return {
         each["name"]: ray.get_actor(each["name"], namespace=each["namespace"])
         for each in named

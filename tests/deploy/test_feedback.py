@@ -9,10 +9,14 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.examples import ExampleSource, Group, Writer
 from deploy.feedback import FeedbackConflict, FeedbackFull, FeedbackStore
@@ -137,8 +141,8 @@ def test_stages_make_examples_of_it(store: FeedbackStore, tmp_path: Path) -> Non
     store.put(rating("rating-02", "men wall", -1))
     store.put(said("edit", "edit-0001", answer="wall", edited="egg"))
     tokenizer = tmp_path / "tokenizer.model"
-    settings = TokenizerConfig(model="char", byte_fallback=False, coverage=1.0)
-    train_tokenizer([WORDS + " Hi"] * 20, settings, tokenizer, seed=0)
+    shape = TokenizerConfig(model="char", byte_fallback=False, coverage=1.0)
+    train_tokenizer([WORDS + " Hi"] * 20, shape, tokenizer, seed=0)
     folder = str(store.folder)
     preferences = (
         PreferenceDataConfig(shards=(f"{folder}/rankings",), schema="ranking"),
@@ -155,6 +159,30 @@ def test_stages_make_examples_of_it(store: FeedbackStore, tmp_path: Path) -> Non
         parts = [json.loads(path.read_text()) for path in (tmp_path / kind).glob("part-*.json")]
         assert sum(part["train"] for part in parts) == expected
         assert all(part["skipped"] == {} for part in parts)
+
+
+TEXTS = st.text(min_size=1, max_size=40).filter(str.strip)
+
+
+@settings(max_examples=25, deadline=None)
+@given(prompt=TEXTS, answers=st.lists(TEXTS, min_size=2, max_size=4, unique=True))
+def test_whatever_people_write_is_read_as_they_wrote_it(prompt: str, answers: list[str]) -> None:
+    asked = [{"role": "user", "content": prompt}]
+    ranks = list(range(1, len(answers) + 1))
+    with TemporaryDirectory() as folder:
+        store = FeedbackStore(folder)
+        store.put(said("ranking", "ranking-1", prompt=asked, answers=answers, ranks=ranks))
+        reopened(store).close()
+        (found,) = rankings(store.folder / "rankings", "ranking")
+    assert found.prompt == (Turn("user", prompt),) and found.answers == tuple(answers)
+
+
+def test_many_at_once_are_all_kept_once(store: FeedbackStore) -> None:
+    judgements = [rating(f"rating-{i % 40:04}", f"answer {i % 40}", 1) for i in range(120)]
+    with ThreadPoolExecutor(8) as pool:
+        new = list(pool.map(store.put, judgements))
+    assert sum(new) == 40 and len(set(ids(store.folder))) == len(ids(store.folder)) == 40
+    assert len(rows(store, "ratings")) == 40
 
 
 # -- once, and only once ---------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """Listed words in whole texts and in streams, and hooks that judge sentences."""
 
+import asyncio
 import random
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.config import FilterConfig
+from deploy.config import TextFilterConfig
 from deploy.filters import LONGEST_SENTENCE, Filters, OutputFilter
 from deploy.phrases import Finder, Phrases, spaced
 from llm.errors import SpecError
@@ -62,7 +64,7 @@ def streamed(parts: list[str], phrases: Phrases = PHRASES) -> tuple[list[str], i
 
 
 def filters(tmp_path: Path, words: str | None = None, hook: str | None = None, **more: object):  # type: ignore[no-untyped-def]
-    config = FilterConfig(
+    config = TextFilterConfig(
         words=str(written(tmp_path / "words.txt", words)) if words is not None else None,
         hook=f"{written(tmp_path / 'judge.py', hook)}:judge" if hook is not None else None,
         **more,  # type: ignore[arg-type]
@@ -190,16 +192,16 @@ def test_a_file_has_comments_and_is_read_as_utf8(tmp_path: Path) -> None:
 def test_a_useless_list_is_an_error(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "words.txt").write_bytes(content)
     with pytest.raises(SpecError, match=words):
-        Filters.load(FilterConfig(words=str(tmp_path / "words.txt")))
+        Filters.load(TextFilterConfig(words=str(tmp_path / "words.txt")))
 
 
 def test_a_missing_list_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot be read"):
-        Filters.load(FilterConfig(words=str(tmp_path / "words.txt")))
+        Filters.load(TextFilterConfig(words=str(tmp_path / "words.txt")))
 
 
 def test_without_list_and_hook_there_is_no_filter() -> None:
-    assert Filters.load(FilterConfig()) is None
+    assert Filters.load(TextFilterConfig()) is None
 
 
 def test_only_what_the_config_names_is_looked_at(tmp_path: Path) -> None:
@@ -247,14 +249,14 @@ def test_a_hook_judges_sentences_before_they_are_shown(tmp_path: Path) -> None:
 
 def test_a_hook_sees_what_was_said_before(tmp_path: Path) -> None:
     heard: list[str] = []
-    kept = Filters(FilterConfig(hook="x.py:x"), [], lambda text: bool(heard.append(text)))
+    kept = Filters(TextFilterConfig(hook="x.py:x"), [], lambda text: bool(heard.append(text)))
     assert "".join(shown(kept.stream(), "One. Two", "。三\nfour")[0]) == "One. Two。三\nfour"
     assert heard == ["One.", "One. Two。三\n", "One. Two。三\nfour"]
 
 
 def test_a_text_without_sentences_is_judged_in_parts() -> None:
     heard: list[str] = []
-    kept = Filters(FilterConfig(hook="x.py:x"), [], lambda text: bool(heard.append(text)))
+    kept = Filters(TextFilterConfig(hook="x.py:x"), [], lambda text: bool(heard.append(text)))
     watched = kept.stream()
     assert watched.feed("x" * (LONGEST_SENTENCE - 1)) == ""
     assert len(watched.feed("x")) == LONGEST_SENTENCE
@@ -292,15 +294,33 @@ def test_a_hook_that_cannot_be_called_is_an_error(
 ) -> None:
     path = written(tmp_path / "judge.py", source)
     with pytest.raises(SpecError, match=words):
-        Filters.load(FilterConfig(hook=f"{path}:{name}"))
+        Filters.load(TextFilterConfig(hook=f"{path}:{name}"))
 
 
 @pytest.mark.parametrize("name", ["judge", "judge.py", "judge.py:", ":judge", "os:system"])
 def test_a_hook_is_a_file_and_a_name(name: str) -> None:
     with pytest.raises(SpecError, match=r"FILE\.py:NAME"):
-        Filters.load(FilterConfig(hook=name))
+        Filters.load(TextFilterConfig(hook=name))
 
 
 def shown(watched: OutputFilter, *parts: str) -> tuple[list[str], bool]:
     given_back = [watched.feed(part) for part in parts]
     return [*given_back, watched.finish()], watched.blocked
+
+
+def test_a_slow_hook_holds_up_nobody_else() -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(text: str) -> bool:
+        asked.set()
+        return not answer.wait(10)
+
+    async def meanwhile() -> bool:
+        kept = Filters(TextFilterConfig(hook="x.py:x"), [], slow)
+        judging = asyncio.create_task(kept.aside(lambda filters: filters.refuses("Well?")))
+        while not asked.is_set():
+            await asyncio.sleep(0)
+        answer.set()  # only a loop that goes on gets here
+        return await judging
+
+    assert not asyncio.run(meanwhile())

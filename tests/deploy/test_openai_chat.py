@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from deploy.config import FilterConfig
+from deploy.config import TextFilterConfig
 from deploy.filters import Filters
 from deploy.protocol import Sampling
 from llm.chat import Turn
@@ -289,7 +289,7 @@ def test_bias_for_a_token_that_is_none_is_refused(stub: Stub) -> None:
 
 
 def test_a_question_with_a_listed_word_is_refused(stub: Stub) -> None:
-    client = asking(stub, filters=Filters(FilterConfig(), ["secret"], None))
+    client = asking(stub, filters=Filters(TextFilterConfig(), ["secret"], None))
     messages = [{"role": "user", "content": "the SECRET of eggs"}]
     response = client.post("/v1/chat/completions", json={"messages": messages})
     assert response.status_code == 400
@@ -299,7 +299,7 @@ def test_a_question_with_a_listed_word_is_refused(stub: Stub) -> None:
 
 def test_an_answer_with_a_listed_word_ends_before_it(stub: Stub) -> None:
     stub.answer = "This is a secret thing."
-    client = asking(stub, filters=Filters(FilterConfig(), ["secret"], None))
+    client = asking(stub, filters=Filters(TextFilterConfig(), ["secret"], None))
     choice = ask(client)["choices"][0]
     assert choice["finish_reason"] == "content_filter"
     assert choice["message"]["content"].strip() == "This is a"
@@ -307,7 +307,7 @@ def test_an_answer_with_a_listed_word_ends_before_it(stub: Stub) -> None:
 
 def test_other_choices_go_on_where_one_is_blocked(stub: Stub) -> None:
     stub.answer = ("my secret is out", "all is well here")
-    client = asking(stub, filters=Filters(FilterConfig(apply=("output",)), ["secret"], None))
+    client = asking(stub, filters=Filters(TextFilterConfig(apply=("output",)), ["secret"], None))
     answer = ask(client, n=2)
     assert [choice["finish_reason"] for choice in answer["choices"]] == ["content_filter", "stop"]
     assert answer["choices"][0]["message"]["content"].strip() == "my"
@@ -316,12 +316,12 @@ def test_other_choices_go_on_where_one_is_blocked(stub: Stub) -> None:
 
 def test_an_engine_is_not_kept_busy_for_what_is_not_shown(stub: Stub) -> None:
     stub.answer = "my secret " + 100 * "word "
-    client = asking(stub, filters=Filters(FilterConfig(), ["secret"], None))
+    client = asking(stub, filters=Filters(TextFilterConfig(), ["secret"], None))
     ask(client)
     assert stub.given_up.get(timeout=5) == stub.jobs[0].id
 
 
 def test_logprobs_would_show_what_a_filter_hides(stub: Stub) -> None:
-    client = asking(stub, filters=Filters(FilterConfig(), ["secret"], None))
+    client = asking(stub, filters=Filters(TextFilterConfig(), ["secret"], None))
     body = {"messages": HELLO, "logprobs": True}
     assert client.post("/v1/chat/completions", json=body).json()["error"]["param"] == "logprobs"

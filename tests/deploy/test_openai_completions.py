@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deploy.completion_reply import Offsets
-from deploy.config import FilterConfig
+from deploy.config import TextFilterConfig
 from deploy.filters import Filters
 from deploy.protocol import TokenLogprob
 from tests.deploy.serving import asking, chunks_of
@@ -153,7 +153,7 @@ def test_a_base_model_continues_texts(stub: Stub) -> None:
 
 
 def test_tokens_cannot_be_looked_at_so_they_do_not_pass_a_filter(stub: Stub) -> None:
-    client = asking(stub, filters=Filters(FilterConfig(), ["secret"], None))
+    client = asking(stub, filters=Filters(TextFilterConfig(), ["secret"], None))
     refused = client.post("/v1/completions", json={"prompt": [1, 2]})
     assert refused.json()["error"]["param"] == "prompt"
     assert client.post("/v1/completions", json={"prompt": "my secret"}).status_code == 400

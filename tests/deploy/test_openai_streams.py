@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from deploy.app import make_app
-from deploy.config import FilterConfig, LimitsConfig, ServeConfig
+from deploy.config import LimitsConfig, ServeConfig, TextFilterConfig
 from deploy.filters import Filters
 from deploy.metrics import Metrics
 from deploy.protocol import Begun, Job
@@ -87,7 +87,7 @@ def test_a_shortened_conversation_says_so_in_header_and_chunks(stub: Stub) -> No
 
 def test_a_filter_ends_a_stream_and_nothing_of_the_word_gets_out(stub: Stub) -> None:
     stub.answer = "This is a secret thing."
-    filters = Filters(FilterConfig(), ["secret thing"], None)
+    filters = Filters(TextFilterConfig(), ["secret thing"], None)
     chunks = chunks_of(asking(stub, filters=filters).post(PATH, json=BODY))
     text = "".join(delta.get("content", "") for delta in deltas(chunks))
     assert text.strip() == "This is a"

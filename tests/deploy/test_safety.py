@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from deploy.app import make_app
 from deploy.asgi import Message
-from deploy.config import EngineConfig, FilterConfig, LimitsConfig, ServeConfig
+from deploy.config import EngineConfig, LimitsConfig, ServeConfig, TextFilterConfig
 from deploy.filters import Filters
 from deploy.guard import OPEN, ROUTES, SAME_MACHINE, Guard
 from deploy.keys import KeyRing
@@ -76,7 +76,7 @@ def test_no_log_holds_what_was_asked_or_answered_whatever_happens(
     (tmp_path / "judge.py").write_text(
         "def judge(text):\n    raise ValueError(text)\n", encoding="utf-8"
     )
-    hooked = Filters.load(FilterConfig(hook=f"{tmp_path / 'judge.py'}:judge"))
+    hooked = Filters.load(TextFilterConfig(hook=f"{tmp_path / 'judge.py'}:judge"))
     with everything_logged() as log:
         for filters in (None, hooked):
             for stub in stubs():
@@ -115,7 +115,7 @@ def stubs() -> list[Stub]:
 
 def test_listed_words_neither_come_in_nor_go_out(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("forbidden fruit\n秘密\n", encoding="utf-8")
-    filters = Filters.load(FilterConfig(words=str(tmp_path / "words.txt")))
+    filters = Filters.load(TextFilterConfig(words=str(tmp_path / "words.txt")))
     stub = Stub()
     asking = client(stub, filters=filters)
     refused = asking.post("/v1/chat/completions", json=chat("Where is the FORBIDDEN  fruit?"))

@@ -179,6 +179,27 @@ def kill_one() -> None:
     ray.kill(next(iter(replicas().values())), no_restart=True)
 
 
+def test_a_front_that_is_killed_comes_back_at_the_same_address(
+    server: Server, old: ModelSource
+) -> None:
+    (front,) = replicas("Front").values()
+    ray.kill(front, no_restart=True)
+
+    def answers() -> bool:
+        tally = ask(server)
+        return tally.statuses == {200: 1} and not tally.broken
+
+    print(f"again after {until(answers, 30, 'it answers again'):.1f} s")
+    assert ask(server).texts == [OLD]
+
+
+def test_more_replicas_than_the_cluster_has_room_for_are_refused(
+    server: Server, old: ModelSource
+) -> None:
+    with pytest.raises(SpecError, match="400 replicas with 1 CPUs each need 400, the cluster has"):
+        start([old], config(replicas=(400, 400)), keys=None, feedback=None)
+
+
 def test_the_front_is_light(server: Server) -> None:
     import psutil
 

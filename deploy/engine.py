@@ -14,7 +14,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -113,7 +113,7 @@ class Engine:
             await asyncio.to_thread(self._thread.join)
         self._helper.shutdown(wait=False)
 
-    async def generate(self, job: Job) -> AsyncIterator[Event]:
+    async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
         """The events of a job; closing the iterator frees its slots before the next step."""
         if not (self._open and self.healthy):
             yield self._closed()
@@ -183,6 +183,18 @@ class Engine:
             self._answer_start(error)
             return
         self._answer_start(None)
+        try:
+            self._steps(core)
+        except BaseException:
+            logger.exception("the engine is broken")
+            self.healthy = False
+        with self._wake:
+            self._ended = True
+        self._idle.set()
+        self._fail(list(self._tickets), STOPPED if self.healthy else FAILED)
+
+    def _steps(self, core: Core) -> None:
+        """One after the other, as long as there is work and hope."""
         failures = 0
         while self._has_work(core):
             try:
@@ -192,11 +204,7 @@ class Engine:
                 failures += 1
                 logger.exception("a step of the engine failed (%d in a row)", failures)
                 self.healthy = failures < PATIENCE
-                self._fail(core.abandon() if self.healthy else list(self._tickets), FAILED)
-        with self._wake:
-            self._ended = True
-        self._idle.set()
-        self._fail(list(self._tickets), STOPPED)
+                self._fail(core.abandon(), FAILED)
 
     def _load(self) -> Core:
         """The model as it is computed with."""
@@ -206,6 +214,7 @@ class Engine:
         precision = self.config.precision
         chosen = fastest_precision(device) if precision == "auto" else precision
         writer = Writer(model.to(device), chosen)
+        model.blocks = torch.nn.ModuleList()  # the writer has its own copy of their weights
         self.tokens = Tokens(tokenizer)
         template = Template(tokenizer) if self.card.chat else None
         self.reader = Reader(tokenizer, template, self.card.context)

@@ -25,7 +25,6 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from grpc.aio import AioRpcError
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve._private.api import serve_start
@@ -61,6 +60,10 @@ logger = logging.getLogger("humpty.serve")
 
 TRIES = 3
 """Replicas that a job is given to before it is refused, if they die before it begins."""
+
+PASSES, PAUSE = 3, 0.5
+"""How often, and at what distance in seconds, replicas are told to load a model. While Ray gives
+them their new `user_config`, one after the other, they cannot be reached for a moment."""
 
 START_SECONDS = 600
 
@@ -121,7 +124,7 @@ class RayBackend:
                 logger.error("job %s: %s in the engine", job.id, type(error.cause).__name__)
                 yield Failed("the engine failed; ask again")
                 return
-            except (RayError, AioRpcError) as error:
+            except RayError as error:
                 logger.error("job %s: lost its replica: %s", job.id, type(error).__name__)
                 if begun:
                     yield Failed("the process that wrote this answer is gone; ask again")
@@ -148,7 +151,10 @@ class RayBackend:
         """Turn to other models: all replicas load what is new first, and drop what is old after."""
         old = {(s.id, s.folder): s for s in self.sources.values()}
         new = {(s.id, s.folder): s for s in sources}
-        await self._all("prepare", [new[key] for key in new.keys() - old.keys()])
+        fresh = [new[key] for key in new.keys() - old.keys()]
+        for _ in range(PASSES if fresh else 0):
+            await self._all("prepare", fresh)
+            await asyncio.sleep(PAUSE)
         self.turn_to(sources)
         await self._all("retire", [old[key] for key in old.keys() - new.keys()])
 
@@ -158,7 +164,7 @@ class RayBackend:
                 await self.engines.broadcast(method, list(sources)).results_async()
             except RayTaskError as error:
                 raise ServeError(str(error.cause)) from error
-            except (DeploymentUnavailableError, RayActorError, AioRpcError) as error:
+            except (DeploymentUnavailableError, RayActorError) as error:
                 logger.info(
                     "%s: %s", method, type(error).__name__
                 )  # who comes later loads by itself

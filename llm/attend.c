@@ -5,75 +5,25 @@
    by side, so that a product of a query with a group adds up whole vectors; values lie token by
    token. Each query is worked out in the same order whatever is computed beside it. */
 
-#include <math.h>
 #include <omp.h>
-#include <stdint.h>
-#include <string.h>
 
-#define LANES 16
+#include "vectors.h"
+
 #define GROUP 32
 #define PARTS (GROUP / LANES)
 #define WIDE (FEATURES / LANES)
 
-typedef float vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t whole __attribute__((vector_size(4 * LANES)));
-typedef uint16_t narrow __attribute__((vector_size(2 * LANES)));
-
 #if BF16
 typedef uint16_t number;
-
-static inline float widen(number x) {
-    uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-static inline number shorten(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-}
-
-static inline vector load(const number *from) {
-    narrow short_ones;
-    memcpy(&short_ones, from, sizeof short_ones);
-    return (vector)(__builtin_convertvector(short_ones, whole) << 16);
-}
+#define widen widen_bf16
+#define shorten shorten_bf16
+#define load load_bf16
 #else
 typedef float number;
-
-static inline float widen(number x) { return x; }
-static inline number shorten(float value) { return value; }
-
-static inline vector load(const number *from) {
-    vector all;
-    memcpy(&all, from, sizeof all);
-    return all;
-}
+#define widen(x) (x)
+#define shorten(x) (x)
+#define load load_floats
 #endif
-
-static inline vector load_scores(const float *from) {
-    vector all;
-    memcpy(&all, from, sizeof all);
-    return all;
-}
-
-/* e^x for x <= 0: 2^n times a polynomial for 2^f, |f| <= 1/2, good to 2e-7. */
-static inline vector power(vector x) {
-    vector t = x * 1.44269504088896341f;
-    whole low = t < -126.0f;
-    t = (vector)((~low & (whole)t) | (low & (whole)(t * 0 - 126.0f)));
-    whole n = __builtin_convertvector(t - 0.5f, whole);
-    vector f = t - __builtin_convertvector(n, vector);
-    vector p = 1.535336188319500e-4f * f + 1.339887440266574e-3f;
-    p = p * f + 9.618437357674640e-3f;
-    p = p * f + 5.550332471162809e-2f;
-    p = p * f + 2.402264791363012e-1f;
-    p = p * f + 6.931472028550421e-1f;
-    p = p * f + 1.0f;
-    return p * (vector)((n + 127) << 23);
-}
 
 /* The queries of one head of `count` tokens that follow each other in a line, the first at `place`. */
 static inline __attribute__((always_inline)) void look(
@@ -102,23 +52,21 @@ static inline __attribute__((always_inline)) void look(
         float *row = scores + i * room, most = row[0];
         const int64_t own = place + i + 1;
         for (int64_t s = own; s < groups * GROUP; s++) row[s] = -INFINITY;
-        vector best = load_scores(row);
+        vector best = load_floats(row);
         for (int64_t s = LANES; s < groups * GROUP; s += LANES) {
-            const vector here = load_scores(row + s);
+            const vector here = load_floats(row + s);
             const whole more = here > best;
             best = (vector)((more & (whole)here) | (~more & (whole)best));
         }
         for (int l = 0; l < LANES; l++) most = best[l] > most ? best[l] : most;
         vector total = {0};
         for (int64_t s = 0; s < groups * GROUP; s += LANES) {
-            const vector weight = power(load_scores(row + s) - most);
+            const vector weight = power(load_floats(row + s) - most);
             memcpy(row + s, &weight, sizeof weight);
         }
         for (int64_t s = own; s < groups * GROUP; s++) row[s] = 0;
-        for (int64_t s = 0; s < groups * GROUP; s += LANES) total += load_scores(row + s);
-        float sum = 0;
-        for (int l = 0; l < LANES; l++) sum += total[l];
-        totals[i] = sum;
+        for (int64_t s = 0; s < groups * GROUP; s += LANES) total += load_floats(row + s);
+        totals[i] = added_up(total);
     }
     vector mixed[4][WIDE];
     for (int i = 0; i < count; i++)

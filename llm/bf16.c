@@ -3,22 +3,15 @@
    beside it. */
 
 #include <immintrin.h>
-#include <stdint.h>
-#include <string.h>
+
+#include "vectors.h"
 
 #ifndef __AVX512BF16__
 #error "this processor cannot add up products of bf16"
 #endif
 
-#define LANES 16
 #define BLOCK 32 /* outputs that are worked out at once */
 #define ROWS 12  /* rows, too */
-
-static inline uint16_t shorten(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-}
 
 static inline __attribute__((always_inline)) void block(
     const int rows, const uint16_t *x, const uint16_t *weights, const float *bias, uint16_t *y,
@@ -41,7 +34,7 @@ static inline __attribute__((always_inline)) void block(
         _mm512_storeu_ps(sum, sums[r][0]);
         _mm512_storeu_ps(sum + LANES, sums[r][1]);
         for (int n = 0; n < BLOCK; n++)
-            y[r * outputs + n] = shorten(bias ? sum[n] + bias[n] : sum[n]);
+            y[r * outputs + n] = shorten_bf16(bias ? sum[n] + bias[n] : sum[n]);
     }
 }
 

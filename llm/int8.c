@@ -3,41 +3,26 @@
    computed beside it. */
 
 #include <immintrin.h>
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+
+#include "vectors.h"
 
 #ifndef __AVX512VNNI__
 #error "this processor cannot add up products of bytes"
 #endif
 
-#define LANES 16
 #define BLOCK 32 /* outputs that are worked out at once */
 #define ROWS 8   /* rows, too */
-
-static inline float widen(uint16_t x) {
-    uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-static inline uint16_t shorten(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-}
 
 /* A row of bf16 as bytes around 128, and what one of their steps is worth. */
 static float quantize(const uint16_t *x, uint8_t *to, int64_t inputs) {
     float most = 1e-12f;
     for (int64_t k = 0; k < inputs; k++) {
-        const float size = fabsf(widen(x[k]));
+        const float size = fabsf(widen_bf16(x[k]));
         most = size > most ? size : most;
     }
     const float inverse = 127.0f / most;
     for (int64_t k = 0; k < inputs; k++)
-        to[k] = (uint8_t)((int32_t)(widen(x[k]) * inverse + 128.5f));
+        to[k] = (uint8_t)((int32_t)(widen_bf16(x[k]) * inverse + 128.5f));
     return most / 127.0f;
 }
 
@@ -64,7 +49,7 @@ static inline __attribute__((always_inline)) void block(
         _mm512_storeu_si512(sum + LANES, sums[r][1]);
         for (int n = 0; n < BLOCK; n++) {
             const float value = (float)(sum[n] - offsets[n]) * steps[r] * scales[n];
-            y[r * outputs + n] = shorten(bias ? value + bias[n] : value);
+            y[r * outputs + n] = shorten_bf16(bias ? value + bias[n] : value);
         }
     }
 }

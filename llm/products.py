@@ -4,7 +4,7 @@ Processors that add up products of bf16 or of bytes in pairs or fours (AVX512 BF
 (bf16.c, int8.c), which reads weights as fast as memory gives them: 85M weights, one thread of a
 Zen 4, milliseconds in C and by oneDNN: 1 row 6.6 and 11.8, 8 rows 13.7 and 21.1, 32 rows 30.3 and
 34.5, 128 rows 109 and 115; int8 3.2, 5.0, 17.2 and 66. Elsewhere oneDNN's packed weights are used,
-and other devices have F.linear.
+also where it has matrix tiles (AMX) for bf16, and other devices have F.linear.
 
 int8: a weight is a whole number from -127 to 127 times a scale of its output, and in C a row of
 inputs becomes whole numbers times a scale of its own (dynamic quantisation).
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from llm.attention import TILES
 from llm.native import library
 from llm.world import Precision
 
@@ -91,25 +92,28 @@ def lay_out_native(
     weight: Tensor, bias: Tensor | None, precision: Literal["bf16", "int8"]
 ) -> NativeProduct | None:
     """The same in C, where that can be had."""
+    if precision == "bf16" and TILES:
+        return None
     together = 4 if precision == "int8" else 2
     loaded = library(f"{precision}.c", ()) if weight.size(1) % together == 0 else None
     if loaded is None:
         return None
     outputs = len(weight)
     more = -outputs % BLOCK
-    weight = F.pad(weight.float(), (0, 0, 0, more))
     bias = None if bias is None else F.pad(bias.float(), (0, more)).clone()
     if precision == "bf16":
-        return NativeProduct(loaded, in_blocks(weight.bfloat16(), 2), (bias,), outputs)
+        return NativeProduct(loaded, in_blocks(weight.bfloat16(), more), (bias,), outputs)
     whole, scale = quantized(weight)
-    offsets = whole.sum(1, dtype=torch.int32) * 128
-    return NativeProduct(loaded, in_blocks(whole, 4), (scale, offsets, bias), outputs)
+    offsets = F.pad(whole.sum(1, dtype=torch.int32) * 128, (0, more))
+    constants = (F.pad(scale, (0, more)), offsets, bias)
+    return NativeProduct(loaded, in_blocks(whole, more), constants, outputs)
 
 
-def in_blocks(weight: Tensor, together: int) -> Tensor:
-    """(N, K) -> (N / BLOCK, K / together, BLOCK, together)."""
-    blocks = weight.unflatten(0, (-1, BLOCK)).unflatten(2, (-1, together))
-    return blocks.transpose(1, 2).contiguous()
+def in_blocks(weight: Tensor, more: int) -> Tensor:
+    """(N, K), and `more` outputs of nothing -> (N / BLOCK, K', BLOCK): K in groups of 32 bits."""
+    groups = weight.contiguous().view(torch.int32)
+    groups = F.pad(groups, (0, 0, 0, more)) if more else groups
+    return groups.unflatten(0, (-1, BLOCK)).transpose(1, 2).contiguous()
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:

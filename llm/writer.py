@@ -1,10 +1,10 @@
 """A copy of a model made for writing: it reads prompts, then goes on by a token per row and step.
 
 The same mathematics as `Transformer.features` with less around it. Weights are cast once, joined
-where they read the same input, and laid out once as oneDNN multiplies them, which `F.linear` does
-anew at every call (bf16, 16 rows, one thread: 1.3x, 1 row: 1.7-2.8x). The two features that a
-rotation turns lie side by side here, so that it is one complex product. Precisions are those
-of training under autocast, but for attention, which is no worse: see llm/slots.py.
+where they read the same input, and laid out once in the way they are multiplied (llm/products.py);
+what stands between products takes a pass each (llm/between.py). The two features that a rotation
+turns lie side by side here, so that it is one complex product. Precisions are those of training
+under autocast, but for attention, which is no worse: see llm/slots.py. int8 is for serving alone.
 
 N tokens of any rows, B rows, D width, F hidden features, H heads, E = D / H, V vocabulary.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm.attention import Attention
+from llm.between import Norm, make_gate, make_norm
 from llm.model import Block, Gelu, Rotary, Swiglu, Transformer
 from llm.native import NativePool, attention
 from llm.pool import Pool
@@ -37,10 +38,10 @@ class Past(Protocol):
 class Layer(NamedTuple):
     """A block as it is computed here."""
 
-    attention_norm: nn.Module
+    attention_norm: Norm
     qkv: Product
     out: Product
-    mlp_norm: nn.Module
+    mlp_norm: Norm
     mlp: Product
 
 
@@ -94,15 +95,18 @@ class Writer:
             ids, places = ids.repeat(self.least), places.repeat(self.least)
         x, _ = self.model.positions(self.model.embedding(ids), 0, 0, places)
         turn = None if self.turns is None else self.turns[places[:count]]  # (N, 1, 1, E / 2)
+        added = None
         for index, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer.attention_norm(x).to(self.precision))[:count]  # (N, 3 D)
+            x, normal = layer.attention_norm(x, added)
+            qkv = layer.qkv(normal)[:count]  # (N, 3 D)
             if isinstance(past, NativePool):
                 mixed = past.attend(index, qkv)
             else:
                 mixed = self._mix(index, qkv, turn, past)
-            x = x + layer.out(mixed if count == len(x) else mixed.repeat(len(x), 1))
-            x = x + layer.mlp(layer.mlp_norm(x).to(self.precision))
-        return x[:count]
+            out = layer.out(mixed if count == len(x) else mixed.repeat(len(x), 1))
+            x, normal = layer.mlp_norm(x, out)
+            added = layer.mlp(normal)
+        return (x if added is None else x + added)[:count]
 
     def _mix(self, index: int, qkv: Tensor, turn: Tensor | None, past: Past) -> Tensor:
         """Attention in steps of torch: (N, 3 D) -> (N, D)."""
@@ -122,10 +126,10 @@ class Writer:
     def _layer(self, block: Block) -> Layer:
         mlp = block.mlp
         return Layer(
-            attention_norm=block.attention_norm,
+            attention_norm=make_norm(block.attention_norm, self.precision),
             qkv=self._qkv(block.attention),
             out=self._linear(block.attention.out),
-            mlp_norm=block.mlp_norm,
+            mlp_norm=make_norm(block.mlp_norm, self.precision),
             mlp=self._swiglu(mlp) if isinstance(mlp, Swiglu) else self._gelu(cast(Gelu, mlp)),
         )
 
@@ -145,12 +149,8 @@ class Writer:
         weight = torch.cat((mlp.gate.weight, mlp.up.weight))
         bias = None if mlp.gate.bias is None else torch.cat((mlp.gate.bias, mlp.up.bias))
         both, out = self._product(weight, bias), self._linear(mlp.out)
-
-        def product(x: Tensor) -> Tensor:
-            gate, up = both(x).chunk(2, -1)  # (N, F) each
-            return out(F.silu(gate) * up)
-
-        return product
+        gate = make_gate(self.config.hidden, self.device, self.precision)
+        return lambda x: out(gate(both(x)))
 
     def _linear(self, linear: nn.Linear) -> Product:
         return self._product(linear.weight, linear.bias)

@@ -5,7 +5,7 @@
 //   actions.js  people -> state        talk.js (a request) -> api.js (the server), feedback.js
 //   state.js    what is shown and written now      store.js (this browser)   words.js (languages)
 
-import { $, toast } from "./dom.js";
+import { $, sleep, toast } from "./dom.js";
 import { getSettings, hasKey, isAlive, takeKeyFromAddress } from "./api.js";
 import { askKey } from "./panel.js";
 import { draw, drawAll, fit, openSettings } from "./draw.js";
@@ -30,7 +30,8 @@ async function greet(wrongKey) {
     const { models, feedback, truncation } = await getSettings();
     Object.assign(state, { models, feedback, truncation });
   } catch (error) {
-    if (error.status !== 401) watch();
+    if (error.code === "unreachable") watch();
+    else if (error.status !== 401) later(error);
     else if (await askKey(wrongKey || hasKey())) await greet(true);
     return;
   }
@@ -48,11 +49,19 @@ async function watch() {
   watching = true;
   for (let pause = 500; !(await isAlive()); pause = Math.min(pause * 1.5, 5000)) {
     $("away").hidden = false;
-    await new Promise((resolve) => setTimeout(resolve, pause));
+    await sleep(pause);
   }
   watching = false;
   if (!$("away").hidden) toast(t("back"));
   $("away").hidden = true;
+  await sleep(300); // whatever the server says, it is not asked without a pause
+  await connect();
+}
+
+// A server that is there but refuses, as one that has too much to do, is asked again.
+async function later({ message, wait }) {
+  toast(`${t("errOther")} ${message}`);
+  await sleep(1000 * Math.max(wait, 5));
   await connect();
 }
 

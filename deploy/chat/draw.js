@@ -18,7 +18,6 @@ export function draw() {
       busy,
       turns: turns.length,
       contextSize: model()?.context,
-      base: model() && !model().chat,
     };
     drawTurns(turns, context);
     drawWelcome();
@@ -72,12 +71,13 @@ function drawWelcome() {
   $("welcome").hidden = !empty;
   if (!empty) return;
   const chosen = model();
-  $("hello").textContent = t(chosen && !chosen.chat ? "helloBase" : "hello");
+  const base = chosen && !chosen.chat;
+  $("hello").textContent = t(base ? "helloBase" : "hello");
   $("hello-more").textContent = chosen
-    ? t(state.feedback ? "helloMore" : "helloQuiet", chosen)
+    ? t(state.feedback && !base ? "helloMore" : "helloQuiet", chosen)
     : "";
   $("ideas").replaceChildren(
-    ...t("ideas")
+    ...t(base ? "ideasBase" : "ideas")
       .split("|")
       .map((idea) =>
         h("li", {}, h("button", { type: "button", onclick: () => start(idea) }, idea)),

@@ -75,8 +75,8 @@ export async function fill(turn, count, { model, ground, messages, options, sign
 }
 
 // An answer of which nothing is written yet; times are in seconds.
-function blank({ id, artifact }, ground, sampling) {
-  const said = { model: id, artifact, ground, sampling: { ...sampling } };
+function blank({ id, artifact, chat }, ground, sampling) {
+  const said = { model: id, artifact, chat, ground, sampling: { ...sampling } };
   return { ...said, text: "", finish: "", tokens: 0, first: 0, seconds: 0 };
 }
 

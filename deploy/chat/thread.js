@@ -56,13 +56,13 @@ function reply(turn, context) {
   node.append(h("span", { class: "hidden" }, t("it")));
   if (turn.dropped) node.append(h("p", { class: "note" }, t("dropped", { n: turn.dropped })));
   if (turn.compare && turn.answers.length > 1)
-    node.append(comparison(turn, answerView, actions, writing));
+    node.append(comparison(turn, answerView, actions, writing || !answer.chat));
   else if (answer) node.append(single(turn, answer, node, context, writing));
   if (turn.error) node.append(problem(turn, context));
   return node;
 }
 
-function single(turn, answer, node, { actions, last, base }, writing) {
+function single(turn, answer, node, { actions, last }, writing) {
   const body = answerView(answer);
   if (writing) return body;
   const copied = iconButton("copy", t("copy"), () => copy(answer.edited ?? answer.text, copied));
@@ -84,7 +84,7 @@ function single(turn, answer, node, { actions, last, base }, writing) {
     box.querySelector("textarea").focus();
   });
   const opinions =
-    actions.wantsFeedback() && !base && answer.text.trim()
+    actions.wantsFeedback() && answer.chat && answer.text.trim()
       ? [thumb(1, "up", t("good")), thumb(-1, "down", t("bad")), edit]
       : [];
   const again = last ? iconButton("again", t("again"), () => actions.again(turn)) : null;
@@ -129,6 +129,7 @@ export function redraw(answer) {
   node.classList.toggle("growing", !answer.finish && text !== "");
   const notes = [
     answer.edited ? t("corrected") : "",
+    answer.finish === "stop" && !text.trim() ? t("nothing") : "",
     { length: t("cutOff"), stopped: t("stopped"), content_filter: t("filtered") }[answer.finish] ??
       "",
   ];

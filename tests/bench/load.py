@@ -22,8 +22,9 @@ from tests.deploy.tiny import write_folder
 from tests.load import Body, Tally, chat, completion, crowd, leave
 
 CONTEXT = 512
-TEXT = completion("humpty", 48, ignore_eos=True)
-LONG = completion("humpty", 400, ignore_eos=True)
+COUNTED = {"ignore_eos": True, "stream_options": {"include_usage": True}}
+TEXT = completion("humpty", 48, **COUNTED)
+LONG = completion("humpty", 400, **COUNTED)
 
 
 def main() -> None:
@@ -33,8 +34,8 @@ def main() -> None:
         source = ModelSource("humpty", str(path), 1)
         with at(source, slots=32, queue=512) as server:
             talk = chat("humpty", 32, ignore_eos=True)
-            size = {"clients": 64, "requests": 1000, "stream": False}
-            expect(server, "64 clients, 1,000 chats", {200}, talk, **size)
+            many = {"clients": 64, "requests": 1000, "stream": False}
+            expect(server, "64 clients, 1,000 chats", {200}, talk, **many)
             expect(server, "128 clients, 512 streams", {200}, TEXT, clients=128, requests=512)
             asyncio.run(leave(server.url, 100, LONG))
             took = until(lambda: running() == 0, 10, "all slots are free")
@@ -53,17 +54,9 @@ def at(source: ModelSource, **settings: Any) -> Any:
     return service([source], made, engine=ENGINE)
 
 
-def expect(
-    server: Server,
-    what: str,
-    allowed: set[int],
-    clients: int,
-    requests: int,
-    body: Body,
-    **more: Any,
-) -> None:
+def expect(server: Server, what: str, allowed: set[int], body: Body, **size: Any) -> None:
     """A crowd, and a word if it saw anything else."""
-    tally = asyncio.run(crowd(server.url, clients=clients, requests=requests, body=body, **more))
+    tally = asyncio.run(crowd(server.url, body=body, **size))
     wrong = "" if tally.statuses.keys() <= allowed and not tally.broken else "  WRONG"
     print(f"{what}: {tally.line()}{wrong}", flush=True)
 

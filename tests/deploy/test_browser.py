@@ -1,74 +1,30 @@
-"""The chat page in a real browser: what people do with it, and what must never happen.
+"""The chat page in a real browser: what people do with it, and what must never happen."""
 
-Needs playwright and /usr/bin/chromium. Every test also fails if the page asks for anything from
-elsewhere or writes an error to the console that the test does not expect.
-"""
-
-import json
-import re
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from deploy.app import make_app
-from deploy.config import ServeConfig
-from deploy.feedback import FeedbackStore
 from deploy.keys import KeyRing
 from deploy.protocol import Refused
-from tests.deploy.stub import Stub
-
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra: test)")
-expect = playwright.expect
-
-CHROMIUM = Path("/usr/bin/chromium")
-if not CHROMIUM.exists():
-    pytest.skip(f"needs {CHROMIUM} (Debian's package chromium)", allow_module_level=True)
-
-
-class Server:
-    """The app on a port of its own, which stays the same when it falls and comes back."""
-
-    def __init__(self, folder: Path, keys: KeyRing | None = None) -> None:
-        self.stub, self.folder, self.keys = Stub(), folder, keys
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.start()
-
-    def start(self) -> None:
-        self.feedback = FeedbackStore(self.folder)
-        config = ServeConfig(auth=self.keys is not None)
-        app = make_app(self.stub, config, keys=self.keys, feedback=self.feedback)
-        self.server = uvicorn.Server(
-            uvicorn.Config(app, port=self.port, log_level="critical", timeout_graceful_shutdown=0)
-        )
-        listening = socket.create_server(("127.0.0.1", self.port))
-        self.thread = threading.Thread(target=self.server.run, args=([listening],))
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.stub.gate.open()
-        self.server.should_exit = True
-        self.thread.join(20)
-        self.feedback.close()
-
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        """What training finds in a folder of the store."""
-        files = sorted((self.folder / name).glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+from tests.deploy.browsing import (
+    Server,
+    Visitor,
+    agree,
+    ask,
+    expect,
+    last,
+    press,
+    soon,
+    started_chromium,
+)
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with started_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -78,76 +34,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
     started.stop()
 
 
-class Visitor:
-    """Opens pages and remembers what went wrong on them."""
-
-    def __init__(self, chromium: Any, server: Server) -> None:
-        self.chromium, self.server = chromium, server
-        self.troubles: list[str] = []
-        self.expected = "nothing"
-        self.contexts: list[Any] = []
-
-    def open(self, width: int = 1200, *, fragment: str = "", **options: Any) -> Any:
-        options = {"locale": "en-US", "color_scheme": "light", **options}
-        context = self.chromium.new_context(viewport={"width": width, "height": 800}, **options)
-        self.contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
-        page.on("console", self.heard)
-        page.on("request", self.asked)
-        page.goto(self.server.url + fragment)
-        return page
-
-    def heard(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.troubles.append(f"console: {message.text}")
-
-    def asked(self, request: Any) -> None:
-        if not request.url.startswith((self.server.url, "data:")):
-            self.troubles.append(f"elsewhere: {request.url}")
-
-    def close(self) -> None:
-        for context in self.contexts:
-            context.close()
-        assert [one for one in self.troubles if not re.search(self.expected, one)] == []
-
-
 @pytest.fixture
 def visitor(chromium: Any, server: Server) -> Iterator[Visitor]:
     came = Visitor(chromium, server)
     yield came
     came.close()
-
-
-def ask(page: Any, text: str, *, wait: bool = True) -> None:
-    """Write and send; wait for the whole answer."""
-    page.get_by_label("Message", exact=True).fill(text)
-    page.keyboard.press("Enter")
-    if wait:
-        expect(last(page)).to_have_attribute("aria-busy", "false")
-
-
-def last(page: Any) -> Any:
-    """The last answer."""
-    return page.locator(".turn.assistant").last
-
-
-def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).last.click()
-
-
-def agree(page: Any) -> None:
-    press(page, "Yes, keep it")
-
-
-def soon(condition: Callable[[], Any], page: Any) -> Any:
-    """What a condition gives when it holds; the browser goes on meanwhile."""
-    for _ in range(200):
-        if found := condition():
-            return found
-        page.wait_for_timeout(25)
-    raise AssertionError("it did not happen within five seconds")
 
 
 # -- talking ---------------------------------------------------------------------------------------
@@ -179,7 +70,7 @@ def test_stop_frees_the_server_and_keeps_what_was_written(visitor: Visitor, serv
     expect(last(page)).to_contain_text("stopped")
     server.stub.gate.open()
     ask(page, "More")
-    assert [turn.role for turn in server.stub.jobs[-1].prompts[0]] == ["user", "assistant", "user"]
+    assert [turn.role for turn in server.asked()] == ["user", "assistant", "user"]
 
 
 def test_another_answer_stands_beside_the_first(visitor: Visitor) -> None:
@@ -193,6 +84,19 @@ def test_another_answer_stands_beside_the_first(visitor: Visitor) -> None:
     expect(last(page).locator(".answer")).to_have_text(first)
 
 
+def test_who_is_quick_need_not_wait_for_the_page(visitor: Visitor) -> None:
+    page = visitor.open()
+    held: list[Any] = []
+    page.route("**/chat/settings", lambda route: held.append(route))
+    page.reload()
+    ask(page, "Hello", wait=False)
+    soon(lambda: held, page)
+    expect(page.locator(".turn")).to_have_count(0)
+    held[0].continue_()
+    expect(last(page)).to_contain_text("tokens")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
+
+
 def test_an_edited_question_begins_anew_from_there(visitor: Visitor, server: Server) -> None:
     page = visitor.open()
     ask(page, "Who?")
@@ -203,7 +107,7 @@ def test_an_edited_question_begins_anew_from_there(visitor: Visitor, server: Ser
     page.locator(".editor").get_by_role("button", name="Send").click()
     expect(last(page)).to_have_attribute("aria-busy", "false")
     expect(page.locator(".bubble")).to_have_text(["Where?"])
-    assert [turn.text for turn in server.stub.jobs[-1].prompts[0]] == ["Where?"]
+    assert [turn.text for turn in server.asked()] == ["Where?"]
 
 
 def test_a_reload_keeps_conversations_and_deleting_ends_them(visitor: Visitor) -> None:
@@ -240,7 +144,7 @@ def test_settings_go_into_the_request(visitor: Visitor, server: Server) -> None:
     job = server.stub.jobs[-1]
     assert (job.sampling.temperature, job.sampling.top_p) == (0.5, 0.9)
     assert (job.sampling.max_tokens, job.sampling.seed) == (5, 7)
-    assert job.prompts[0][0].text == "Be an egg."
+    assert server.asked()[0].text == "Be an egg."
     expect(last(page)).to_contain_text("cut off at the length limit")
 
 
@@ -253,6 +157,7 @@ def test_a_model_that_only_continues_texts_is_given_the_text(
     ask(page, "Once upon a")
     assert server.stub.jobs[-1].prompts == ("Once upon a",)
     expect(last(page).locator(".answer")).not_to_be_empty()
+    expect(last(page).get_by_role("button", name="Good answer")).to_have_count(0)
 
 
 # -- opinions --------------------------------------------------------------------------------------
@@ -274,7 +179,7 @@ def test_a_ranking_by_keyboard_is_found_in_the_store(visitor: Visitor, server: S
     assert row["prompt"] == [{"role": "user", "content": "Which?"}]
     assert row["artifact"] == "a1b2c3"
     ask(page, "Go on")
-    assert server.stub.jobs[-1].prompts[0][1].text == answers[1]
+    assert server.asked()[1].text == answers[1]
 
 
 def test_dragging_puts_answers_in_order(visitor: Visitor, server: Server) -> None:
@@ -302,6 +207,23 @@ def test_thumbs_are_kept_changed_and_taken_back(visitor: Visitor, server: Server
     soon(lambda: not server.rows("ratings"), page)
 
 
+def test_an_opinion_tells_what_the_model_had_read_not_what_is_shown_now(
+    visitor: Visitor, server: Server
+) -> None:
+    page = visitor.open()
+    ask(page, "First?")
+    read = last(page).locator(".answer").inner_text()
+    ask(page, "Second?")
+    first = page.locator(".turn.assistant").first
+    first.get_by_role("button", name="Write what it should have said").click()
+    page.get_by_label("How it should have been").fill("Something else.")
+    press(page, "Save correction")
+    agree(page)
+    press(page, "Good answer")
+    (row,) = soon(lambda: server.rows("ratings"), page)
+    assert [turn["content"] for turn in row["prompt"]] == ["First?", read, "Second?"]
+
+
 def test_a_correction_is_learned_and_goes_on_in_the_talk(visitor: Visitor, server: Server) -> None:
     page = visitor.open()
     ask(page, "Two and two?")
@@ -313,7 +235,7 @@ def test_a_correction_is_learned_and_goes_on_in_the_talk(visitor: Visitor, serve
     assert [turn["content"] for turn in row["messages"]] == ["Two and two?", "Four."]
     expect(last(page)).to_contain_text("corrected by you")
     ask(page, "Sure?")
-    assert server.stub.jobs[-1].prompts[0][1].text == "Four."
+    assert server.asked()[1].text == "Four."
 
 
 def test_nothing_is_sent_without_consent_and_it_is_asked_once(
@@ -507,80 +429,3 @@ def test_enter_that_ends_a_composition_sends_nothing(visitor: Visitor, server: S
     page.keyboard.press("Enter")
     expect(last(page)).to_have_attribute("aria-busy", "false")
     assert len(server.stub.jobs) == 1
-
-
-# -- Markdown --------------------------------------------------------------------------------------
-
-RENDER = """async (text) => {
-  const { markdown } = await import("/chat/markdown.js");
-  const box = document.createElement("div");
-  const start = performance.now();
-  box.append(markdown(text));
-  return [box.innerHTML, performance.now() - start];
-}"""
-
-
-@pytest.fixture(scope="module")
-def render(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Text -> HTML and milliseconds."""
-    server = Server(tmp_path_factory.mktemp("markdown"))
-    page = chromium.new_page(locale="en-US")
-    page.goto(server.url)
-    yield lambda text: page.evaluate(RENDER, text)
-    page.close()
-    server.stop()
-
-
-@pytest.mark.parametrize(
-    ("text", "html"),
-    [
-        ("a *b* **c** ~~d~~", "<p>a <em>b</em> <strong>c</strong> <del>d</del></p>"),
-        ("***a***", "<p><strong><em>a</em></strong></p>"),
-        ("2 * 3 * 4, snake_case_name", "<p>2 * 3 * 4, snake_case_name</p>"),
-        ("\\*a\\*", "<p>*a*</p>"),
-        ("`a*b*` ``c`d``", "<p><code>a*b*</code> <code>c`d</code></p>"),
-        ("# A\n## B", "<h3>A</h3><h4>B</h4>"),
-        ("a\nb\n\nc", "<p>a<br>b</p><p>c</p>"),
-        ("- a\n- b\n  - c", "<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul>"),
-        ("3. a\n4. b", '<ol start="3"><li>a</li><li>b</li></ol>'),
-        ("1. a\n\n2. b", "<ol><li>a</li><li>b</li></ol>"),
-        ("> a\n> b", "<blockquote><p>a<br>b</p></blockquote>"),
-        ("a\n\n---\n\nb", "<p>a</p><hr><p>b</p>"),
-        ("<b>a</b> &amp;", "<p>&lt;b&gt;a&lt;/b&gt; &amp;amp;</p>"),
-        ("<img src=x onerror=alert(1)>", "<p>&lt;img src=x onerror=alert(1)&gt;</p>"),
-        ("[a](javascript:alert(1))", "<p>[a](javascript:alert(1))</p>"),
-        ("[a](data:text/html,x)", "<p>[a](data:text/html,x)</p>"),
-        ("**unclosed *and `this", "<p>**unclosed *and `this</p>"),
-        ("", ""),
-    ],
-)
-def test_markdown_becomes_elements_and_nothing_else(render: Any, text: str, html: str) -> None:
-    assert render(text)[0] == html
-
-
-def test_links_lead_out_without_telling_where_from(render: Any) -> None:
-    html, _ = render("[a](https://a.b/c?d=1) https://e.f/g. 见https://h.i，好")
-    assert re.findall(r'href="([^"]+)"', html) == [
-        "https://a.b/c?d=1",
-        "https://e.f/g",
-        "https://h.i",
-    ]
-    assert html.count('rel="noopener noreferrer nofollow"') == 3
-
-
-def test_code_is_shown_as_it_is_even_before_its_end(render: Any) -> None:
-    html, _ = render("```py\n<b>*x*\n\n    y")
-    assert "<pre" in html and "&lt;b&gt;*x*\n\n    y</code>" in html and ">py<" in html
-
-
-def test_tables_have_sides(render: Any) -> None:
-    html, _ = render("| a | b |\n|:-:|--:|\n| 1 | *2* |")
-    assert '<td class="center">1</td><td class="right"><em>2</em></td>' in html
-
-
-@pytest.mark.parametrize(
-    "part", ["*", "_a ", "**a", "[", "[a](", "`", "> ", "- ", "|-", "~~~\n", "\\", "h"]
-)
-def test_no_text_takes_long(render: Any, part: str) -> None:
-    for text in (part * (50_000 // len(part)), (part + "\n") * 5_000):
-        assert render(text)[1] < 2000

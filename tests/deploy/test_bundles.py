@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from deploy.bundles import bundles
-from deploy.protocol import Begun, Ended, Event, Piece
+from deploy.bundles import bundles, joined
+from deploy.protocol import Begun, Ended, Event, Piece, TokenLogprob
 
 NEVER = 1e6
 """Seconds that no test waits for."""
@@ -45,7 +45,7 @@ def test_the_first_piece_comes_at_once_and_the_end_does_not_wait() -> None:
         source.queue.put_nowait(Ended(0, "stop"))
         source.queue.put_nowait(None)
         rest = [event async for bundle in sent for event in bundle]
-        assert rest == [*(piece(n) for n in range(1, 5)), Ended(0, "stop")]
+        assert rest == [Piece(0, "1234", 4), Ended(0, "stop")]
 
     asyncio.run(asyncio.wait_for(run(), 10))
 
@@ -58,19 +58,19 @@ def test_what_comes_within_the_pace_is_one_bundle() -> None:
         await anext(sent)
         for n in range(1, 5):
             source.queue.put_nowait(piece(n))
-        assert await anext(sent) == [piece(n) for n in range(1, 5)]
+        assert await anext(sent) == [Piece(0, "1234", 4)]
 
     asyncio.run(asyncio.wait_for(run(), 10))
 
 
-def test_without_a_pace_every_event_passes_in_order() -> None:
+def test_without_a_pace_everything_passes_in_order() -> None:
     async def run() -> None:
         source = Source()
         for n in range(100):
             source.queue.put_nowait(piece(n))
         source.queue.put_nowait(None)
         sent = [event async for bundle in bundles(source.events(), lambda: 0) for event in bundle]
-        assert sent == [piece(n) for n in range(100)]
+        assert "".join(event.text for event in sent) == "".join(map(str, range(100)))  # type: ignore[union-attr]
         assert source.closed.is_set()
 
     asyncio.run(asyncio.wait_for(run(), 10))
@@ -108,3 +108,27 @@ def test_an_error_of_the_source_comes_out_after_what_it_wrote() -> None:
         assert seen == [piece(0)]
 
     asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_pieces_of_a_choice_are_joined_and_those_of_others_left_alone() -> None:
+    def told(text: str) -> tuple[TokenLogprob, ...]:
+        return (TokenLogprob(text, text.encode(), -1.0),)
+
+    echo = Piece(0, "prompt", 0, told("prompt"))
+    events: list[Event] = [
+        Begun(3),
+        echo,
+        Piece(0, "a", 1, told("a")),
+        Piece(1, "x", 1),
+        Piece(0, "b", 1, told("b")),
+        Piece(1, "y", 1),
+        Ended(1, "stop"),
+        Piece(0, "c", 1, told("c")),
+    ]
+    assert joined(events) == [
+        Begun(3),
+        echo,
+        Piece(0, "abc", 3, told("a") + told("b") + told("c")),
+        Piece(1, "xy", 2),
+        Ended(1, "stop"),
+    ]

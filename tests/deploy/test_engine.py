@@ -318,6 +318,23 @@ def test_an_engine_that_keeps_failing_says_so(folder: Path) -> None:
     with_engine(folder, use)
 
 
+def test_even_a_bug_outside_of_steps_leaves_nobody_waiting(folder: Path) -> None:
+    async def use(engine: Engine) -> None:
+        stream = engine.generate(job("an egg", sampling=Sampling(max_tokens=50, ignore_end=True)))
+        assert isinstance(await anext(stream), Begun)
+
+        def fail(core: Core) -> None:
+            raise RuntimeError("nobody thought of this")
+
+        engine._post(fail)
+        assert isinstance([event async for event in stream][-1], Failed)
+        assert not engine.healthy
+        (refused,) = await events(engine, job("the king"))
+        assert isinstance(refused, Refused) and refused.code == "engine_broken"
+
+    with_engine(folder, use)
+
+
 def test_stopping_lets_answers_end_and_takes_no_more(folder: Path) -> None:
     async def play() -> None:
         engine = Engine(folder, "tiny", CONFIG, threads=1)

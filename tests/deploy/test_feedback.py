@@ -149,8 +149,9 @@ def test_stages_make_examples_of_it(store: FeedbackStore, tmp_path: Path) -> Non
         PreferenceDataConfig(shards=(f"{folder}/ratings",), schema="ratings"),
     )
     chats = (ChatDataConfig(shards=(f"{folder}/chats",)),)
-    for kind, data, expected in (("comparison", preferences, 3), ("chat", chats, 1)):
-        source = ExampleSource(kind, data, str(tokenizer), 64, 0.0)  # type: ignore[arg-type]
+    cases: Any = (("comparison", preferences, 3), ("chat", chats, 1))
+    for kind, data, expected in cases:
+        source = ExampleSource(kind, data, str(tokenizer), 64, 0.0)
         groups = [Group(i, tuple(row_units(config))) for i, config in enumerate(data)]
         writer = Writer(source, groups, tmp_path / kind)
         (tmp_path / kind).mkdir()

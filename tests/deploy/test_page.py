@@ -99,6 +99,7 @@ def test_both_languages_say_everything() -> None:
         )
     scripts = "".join(path.read_text() for path in FOLDER.glob("*.js"))
     used = set(re.findall(r'\bt\("(\w+)"', scripts))
+    used |= set(re.findall(r'\bt\(\w+ \? "(\w+)" : "\w+"', scripts))
     used |= set(re.findall(r'data-(?:t|label|hint)="(\w+)"', (FOLDER / "chat.html").read_text()))
     assert used <= words[0].keys()
 

@@ -38,19 +38,14 @@ def write_folder(folder: Path, *, chat: bool = True, vocab_size: int = 320, **sh
     source = random.Random(1)
     words = " ".join(TEXTS).split()
     texts = TEXTS + [" ".join(source.choices(words, k=9)) for _ in range(300)]
-    path = folder / "tokenizer.model"
-    train(texts, TokenizerConfig(vocab_size=vocab_size, byte_fallback=True), path, seed=0)
-    tokenizer = Tokenizer(path)
+    trained = folder / "trained.model"
+    train(texts, TokenizerConfig(vocab_size=vocab_size, byte_fallback=True), trained, seed=0)
+    tokenizer = Tokenizer(trained)
     model = make_model(tokenizer.vocab_size, **shape)
     if chat:
-        kept = folder / "trained.model"
-        path.rename(kept)  # the folder is given a copy of it
-        write_chat_shape(folder, model.config, Tokenizer(kept))
-        kept.unlink()
+        write_chat_shape(folder, model.config, tokenizer)
     else:
-        kept = folder / "trained.model"
-        path.rename(kept)
-        write_shape(folder, model.config, kept, tokenizer.vocab_size)
-        kept.unlink()
+        write_shape(folder, model.config, trained, tokenizer.vocab_size)
+    trained.unlink()  # the folder was given a copy of it
     write_model(folder, model)
     return folder

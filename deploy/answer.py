@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from collections.abc import Callable
 
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
@@ -33,6 +34,8 @@ class Answer:
         self.headers = headers
         self.status = 0
         self.complete = False
+        self.before_last: Callable[[], None] | None = None
+        """Called before the last message goes out."""
 
     async def send(self, message: Message) -> None:
         """Pass a message of the app on."""
@@ -49,9 +52,11 @@ class Answer:
                     *((name, value) for name, value in DEFAULTS if name not in names),
                 ],
             }
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last and self.before_last:
+            self.before_last()
         await self.to_client(message)
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self.complete = True
+        self.complete = self.complete or last
 
     async def error(self, error: ApiError) -> None:
         """Send an error as the only answer."""

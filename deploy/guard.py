@@ -33,7 +33,7 @@ from deploy.headers import (
 )
 from deploy.intake import read_body
 from deploy.keys import KeyRing
-from deploy.limits import Limiter, Refusal
+from deploy.limits import Limiter, Refusal, Ticket
 from deploy.metrics import Metrics
 from llm.errors import SpecError
 
@@ -120,7 +120,9 @@ class Guard:
         access.key = self.check_key(scope, headers)
         if scope["method"] in WITH_BODY:
             check_type(headers)
-        with self.place(scope, access.key):
+        with self.place(scope, access.key) as ticket:
+            # Before the client can know that its answer is complete, and ask again.
+            answer.before_last = ticket.release if ticket else None
             if scope["method"] in WITH_BODY:
                 receive = await read_body(headers, receive, self.config.limits.body_bytes)
             await self.app({**scope, "state": {"access": access}}, receive, answer.send)
@@ -160,7 +162,7 @@ class Guard:
         """Whether a path may be read by anybody."""
         return scope["method"] in ("GET", "HEAD") and scope["path"] in self.open_paths
 
-    def place(self, scope: Scope, key: str | None) -> AbstractContextManager[object]:
+    def place(self, scope: Scope, key: str | None) -> AbstractContextManager[Ticket | None]:
         """A place for what costs something."""
         if scope["method"] not in WITH_BODY:
             return nullcontext()

@@ -40,6 +40,8 @@ class Serving:
     """The models as they are now: what was finished since takes the place of what is older."""
     feedback: Path | None
     """Where what people say is kept."""
+    log: Path
+    """Where a line is written for every request, and what went wrong."""
     notes: tuple[str, ...] = ()
 
 
@@ -65,6 +67,7 @@ def of_folder(start: Start) -> Serving:
         cluster=machines(stage, cluster),
         newest=lambda: [source],
         feedback=kept_in(stage, feedback),
+        log=folder.parent / f"{folder.name}-serve.log",
     )
 
 
@@ -90,6 +93,7 @@ def of_spec(spec: Spec, start: Start) -> Serving:
         cluster=machines(stage, plan.cluster),
         newest=newest,
         feedback=kept_in(stage, spec.feedback),
+        log=spec.folder / "serve.log",
         notes=tuple(
             f"{one}: the spec has changed since {models[one].fingerprint} was made; to make it "
             f"anew: {spec.command('run')}"

@@ -35,7 +35,9 @@ def serve(start: Start) -> None:
         with console.status("loading the models"):
             models = serving.newest()
             feedback = str(serving.feedback) if serving.feedback else None
-            server = start_server(models, serving.config, keys=keys, feedback=feedback)
+            server = start_server(
+                models, serving.config, keys=keys, feedback=feedback, log=str(serving.log)
+            )
         try:
             tell(server.url, models, serving, plain, dashboard(), console)
             while not ended.wait(LOOK_AGAIN):
@@ -90,6 +92,7 @@ def tell(
         say(console, f"key        {plain}  (for this time; to keep one: python -m jobs key NAME)")
     if serving.feedback:
         say(console, f"feedback   {serving.feedback}")
+    say(console, f"log        {serving.log}")
     if dashboard:
         say(console, f"Ray        {dashboard}")
     say(console, f"Next: open the page, or: python -m jobs chat '{with_key}'; Ctrl-C ends")

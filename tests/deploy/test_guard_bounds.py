@@ -255,3 +255,17 @@ def test_a_client_that_leaves_in_mid_answer_frees_its_place() -> None:
             assert b"200 OK" in client.recv(65536)
         assert ended.wait(10)
         assert guard.limiter.queued == 0
+
+
+def test_a_client_that_has_its_whole_answer_finds_its_place_free() -> None:
+    guard = guarded()
+    taken: list[tuple[str, int]] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(message: Message) -> None:
+        taken.append((message["type"], guard.limiter.queued))
+
+    asyncio.run(guard(scope_of("POST", "/v1/completions", (AUTH, JSON)), receive, send))
+    assert taken == [("http.response.start", 1), ("http.response.body", 0)]

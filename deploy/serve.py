@@ -81,8 +81,8 @@ class RayBackend:
         self.idle = asyncio.Event()
 
     def models(self) -> Mapping[str, ModelCard]:
-        """What is served."""
-        return self.cards
+        """What is served: nothing any more by a server that is stopping."""
+        return {} if self.closing else self.cards
 
     def turn_to(self, sources: Sequence[ModelSource]) -> None:
         """Serve these from now on."""
@@ -165,9 +165,8 @@ class RayBackend:
             except RayTaskError as error:
                 raise ServeError(str(error.cause)) from error
             except (DeploymentUnavailableError, RayActorError) as error:
-                logger.info(
-                    "%s: %s", method, type(error).__name__
-                )  # who comes later loads by itself
+                # Who comes later loads by itself.
+                logger.info("%s: %s", method, type(error).__name__)
 
     async def drain(self, seconds: float) -> int:
         """Take no more jobs, and give those in the making time; how many were left."""

@@ -149,6 +149,7 @@ def test_a_front_that_drains_takes_nothing_new_and_waits_for_the_rest(backend: A
         waiting = asyncio.create_task(draining.drain(60))
         await asyncio.sleep(0)
         (refused,) = [e async for e in draining.generate("humpty", Job(id="k", prompts=("a",)))]
+        assert not draining.models(), "so that /ready says no"
         assert isinstance(refused, Refused) and refused.status == 503
         assert not waiting.done()
         assert [event async for event in stream][-1] == Ended(0, "stop")

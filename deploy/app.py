@@ -59,7 +59,9 @@ def add_watching(app: FastAPI, backend: Backend, metrics: Metrics | None) -> Non
     async def ready() -> Response:
         models = list(backend.models())
         if not models:
-            raise ApiError(503, "not_ready", "no model is served just now; ask again soon", retry_after=2)
+            raise ApiError(
+                503, "not_ready", "no model is served now; ask again soon", retry_after=2
+            )
         return json_response({"status": "ready", "models": models})
 
     if metrics:

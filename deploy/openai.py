@@ -77,7 +77,7 @@ class Api:
         """A model by its id; the first one if none is named."""
         cards = self.backend.models()
         if not cards:
-            raise ApiError(503, "no_model", "no model is served just now; ask again soon", retry_after=2)
+            raise ApiError(503, "no_model", "no model is served now; ask again soon", retry_after=2)
         if id is None:
             return next(iter(cards.values()))
         if id in cards:

@@ -6,6 +6,7 @@ half adds is less than a twentieth of the whole.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -76,13 +77,14 @@ async def keep_leaving(server: Server, stop: asyncio.Event) -> None:
 
 
 def memory() -> dict[str, float]:
-    """MB of each part, all its processes together."""
+    """MB of each part, all its processes together; those of other servers do not count."""
     found = dict.fromkeys(PARTS, 0.0)
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        for part, name in PARTS.items():
-            if line.startswith("ray::") and name in line:
-                found[part] += process.memory_full_info().pss / 1e6
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            line = " ".join(process.cmdline())
+            for part, name in PARTS.items():
+                if line.startswith("ray::") and name in line:
+                    found[part] += process.memory_full_info().pss / 1e6
     return found
 
 

@@ -1,7 +1,8 @@
 """Ten minutes of everything at once: does memory stay flat? HUMPTY_SOAK_SECONDS makes it shorter.
 
 Eight clients chat and stream, four leave in the middle, and every minute the model is exchanged for
-a copy of itself. Memory is each process's share of all pages it uses (PSS). Flat: what the second
+a copy of itself. Memory is what a process alone holds (USS): its share of pages that
+others use, too, grows when those end. Flat: what the second
 half adds is less than a twentieth of the whole.
 """
 
@@ -84,7 +85,7 @@ def memory() -> dict[str, float]:
             line = " ".join(process.cmdline())
             for part, name in PARTS.items():
                 if line.startswith("ray::") and name in line:
-                    found[part] += process.memory_full_info().pss / 1e6
+                    found[part] += process.memory_full_info().uss / 1e6
     return found
 
 

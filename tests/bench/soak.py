@@ -1,9 +1,8 @@
 """Ten minutes of everything at once: does memory stay flat? HUMPTY_SOAK_SECONDS makes it shorter.
 
 Eight clients chat and stream, four leave in the middle, and every minute the model is exchanged for
-a copy of itself. Memory is what a process alone holds (USS): its share of pages that
-others use, too, grows when those end. Flat: what the second
-half adds is less than a twentieth of the whole.
+a copy of itself. Memory is what a process alone holds (USS): its share of pages that others use,
+too, grows when those end. Flat: what the second half adds is less than a twentieth of the whole.
 """
 
 import asyncio

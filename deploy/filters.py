@@ -12,18 +12,17 @@ If it fails, the text is refused: nothing passes that was not judged.
 """
 
 import asyncio
-import importlib.util
 import inspect
 import logging
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.config import TextFilterConfig
 from deploy.phrases import Finder, Phrases, spaced
 from llm.errors import SpecError
 from llm.filesystem import open_file
+from llm.python_file import load_file
 from llm.word_list import WordList
 
 logger = logging.getLogger("humpty.filters")
@@ -191,11 +190,7 @@ def load_hook(name: str) -> Hook:
 def module_of(place: str) -> Any:
     """A module by its file; whatever fails in it is the user's to mend."""
     try:
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec and spec.loader, place
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return load_file(place)
     except Exception as error:
         raise SpecError(
             f"filters.hook: {place} cannot be loaded ({type(error).__name__}: {error}); name a "

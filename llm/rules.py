@@ -10,17 +10,16 @@ must give the same number for the same texts.
 """
 
 import importlib
-import importlib.util
 import inspect
 import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from llm.errors import SpecError, TrainingError
+from llm.python_file import load_file
 
 Rule = Callable[[str, str, str], float]
 
@@ -53,11 +52,7 @@ def module_at(place: str, name: str) -> ModuleType:
     try:
         if not place.endswith(".py"):
             return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec and spec.loader, place
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return load_file(place)
     except Exception as error:
         raise SpecError(
             f"rule: {name!r}: {place} cannot be loaded ({type(error).__name__}: {error}); give a "

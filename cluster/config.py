@@ -1,21 +1,42 @@
 """The machines a run asks for: a frozen record, neither torch nor ray."""
 
-from llm.config import Auto, Count, CountOrZero, RateOrZero, auto, record
+from typing import Literal
+
+from llm.config import Auto, Count, CountOrZero, Rate, RateOrZero, auto, record
 
 
 @record
 class ClusterConfig:
     """Workers of Ray Train and what each of them gets."""
 
-    workers: Count = 1
-    """Processes that train one model together (data parallel)."""
+    workers: Count | tuple[Count, Count] = 1
+    """Processes that train one model together (data parallel); [min, max]: as many as the cluster
+    has room for, also when nodes leave and join."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """Every worker holds the whole model, or weights and optimizer state are shared out."""
     cpus_per_worker: Auto[Count] = auto
     """CPU cores of a worker; auto: the machine's cores shared out evenly, 1 at least."""
     gpus_per_worker: RateOrZero = 0
     """GPUs of a worker; 0 trains on CPU."""
     max_failures: CountOrZero = 3
-    """Workers that may be lost before the run gives up."""
+    """Falls in a row, without a new checkpoint, before the run gives up."""
+    max_preemptions: CountOrZero | None = None
+    """Announced losses of nodes before the run gives up; null: any number."""
+    hang_timeout: Rate = 300.0
+    """Seconds without a step, a validation or a save after which workers count as hung."""
+    mtbf_hours: Rate = 1000.0
+    """Hours from one failure of a worker to its next, on average; `plan` reckons with it."""
     ingest_cpus: Count = 2
     """CPU cores besides the workers' for reading and tokenising."""
     read_ahead: Count = 256
     """Megabytes of tokenised rows that wait for the workers at most."""
+
+    @property
+    def least_workers(self) -> int:
+        """Workers with which a training goes on."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers with which it trains if there is room."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]

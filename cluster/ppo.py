@@ -28,6 +28,7 @@ from llm.examples import Prompt
 from llm.experience import Texts
 from llm.metrics import Emit, Event
 from llm.model import Transformer
+from llm.outside import Outside
 from llm.ppo_models import read_judge
 from llm.ppo_run import PpoRun
 from llm.ppo_run import ppo as ppo_here
@@ -61,14 +62,14 @@ def require_room(actors: ActorsConfig, cluster: ClusterConfig) -> None:
     """Refuse actors that would wait forever for a place in the cluster."""
     count = actors.writers + actors.judges
     for resource, wanted in (
-        ("CPU", (count + cluster.workers) * cluster.cpus_per_worker),
-        ("GPU", count * actors.gpus + cluster.workers * cluster.gpus_per_worker),
+        ("CPU", (count + cluster.most_workers) * cluster.cpus_per_worker),
+        ("GPU", count * actors.gpus + cluster.most_workers * cluster.gpus_per_worker),
     ):
         there = ray.cluster_resources().get(resource, 0)
         if wanted > there:
             raise SpecError(
                 f"actors: {actors.writers} writers and {actors.judges} judges besides "
-                f"{cluster.workers} workers need {wanted:g} {resource}s, the cluster has "
+                f"{cluster.most_workers} workers need {wanted:g} {resource}s, the cluster has "
                 f"{there:g}; ask for fewer, lower cluster.cpus_per_worker or gpus, or add nodes"
             )
 
@@ -98,9 +99,9 @@ def hire(task: PpoTask, actors: ActorsConfig, cluster: ClusterConfig) -> Crew:
     )
 
 
-def learn_apart(crew: Crew, task: PpoTask, emit: Emit) -> Event:
+def learn_apart(crew: Crew, task: PpoTask, outside: Outside) -> Event:
     """What every worker runs if others write and judge."""
-    return PpoRun(task, emit, partial(remote_roles, crew)).run()
+    return PpoRun(task, outside, partial(remote_roles, crew)).run()
 
 
 def remote_roles(crew: Crew, task: PpoTask, on: Setting, policy: Transformer) -> "Remote":

@@ -88,7 +88,7 @@ def connect(config: ClusterConfig, actors: int) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
-    busy = (config.workers + actors) * config.cpus_per_worker
+    busy = (config.most_workers + actors) * config.cpus_per_worker
     wanted = busy + config.ingest_cpus + LIGHT_CPUS
     ray.init(
         address="local",

@@ -34,6 +34,7 @@ from llm import checkpoint
 from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
+from llm.outside import Outside
 from llm.pretrain import pretraining
 from llm.task import PretrainTask, sequences_of
 from llm.units import units_of
@@ -66,7 +67,7 @@ class StreamFactory:
             sequences_of(task),
             position.cursor,
             needed,
-            Dealing(task.train.batch, task.train.micro_batch, self.cluster.workers),
+            Dealing(task.train.batch, task.train.micro_batch, self.cluster.most_workers),
             units_of(task.data).bytes,
             self.cluster.ingest_cpus,
         ).dataset()
@@ -85,22 +86,22 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     )
 
 
-def learn_text(task: PretrainTask, emit: Emit) -> Event:
+def learn_text(task: PretrainTask, outside: Outside) -> Event:
     """What every worker of a pretraining runs."""
     shard = ray.train.get_dataset_shard("train")
     stream = started(blocks_of(shard, task.train.micro_batch))
-    run, recipe = pretraining(task, emit)
+    run, recipe = pretraining(task, outside)
     return run.run(lambda _: recipe.as_portions(stream))
 
 
 def on_workers(
-    loop: Callable[[Any, Emit], Event],
+    loop: Callable[[Any, Outside], Event],
     task: InFolder,
     cluster: ClusterConfig,
     emit: Emit,
     **streams: Any,
 ) -> Event:
-    """Run loop(task, emit) in every worker of a group that is started again after a fall.
+    """Run loop(task, outside) in every worker of a group that is started again after a fall.
 
     Returns what the first worker's loop does. `streams` are TorchTrainer's data sets.
     """
@@ -116,7 +117,7 @@ def on_workers(
                 "cpus": cluster.cpus_per_worker,
             },
             scaling_config=ScalingConfig(
-                num_workers=cluster.workers,
+                num_workers=cluster.most_workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=resources(cluster),
             ),
@@ -148,7 +149,8 @@ def work(config: dict[str, Any]) -> Event | UserError:
     use_device(config["cpus"])
     actor = config["queue"].actor
     try:
-        return config["loop"](config["task"], lambda event: actor.put_nowait.remote(event))
+        outside = Outside(lambda event: actor.put_nowait.remote(event))
+        return config["loop"](config["task"], outside)
     except UserError as error:
         return error
 

@@ -24,7 +24,7 @@ def cluster(config: ClusterConfig, cores: int) -> ClusterConfig:
     """The cores of this machine, shared out evenly."""
     if config.cpus_per_worker != auto:
         return config
-    return replace(config, cpus_per_worker=max(1, cores // config.workers))
+    return replace(config, cpus_per_worker=max(1, cores // config.most_workers))
 
 
 def tokenizer(stage: TokenizerStage) -> TokenizerStage:

@@ -33,7 +33,7 @@ def estimate(
         return None
     assert vocab is not None
     flops = flops_per_token(stage.model, vocab) * stage.tokens
-    cores = min(facts.cores, cluster.workers * cluster.cpus_per_worker)
+    cores = min(facts.cores, cluster.most_workers * cluster.cpus_per_worker)
     speed = facts.flops_per_second or ASSUMED_FLOPS_PER_CORE * cores
     assumed = f"if {cores} {'core does' if cores == 1 else 'cores do'} 40 GFLOP/s each"
     bf16 = stage.precision == "bf16"

@@ -153,9 +153,9 @@ def plan_stage(
         return unknown(name, written, spec.seed, waiting, text_bytes)
     vocab = vocabulary(written, builds_on)
     rows = rows_of(written, spec.seed, facts, done)
-    stage = resolved(written, vocab, rows, cluster.workers, model_of(written, builds_on))
+    stage = resolved(written, vocab, rows, cluster.most_workers, model_of(written, builds_on))
     model = model_of(stage, builds_on)
-    findings = [*rules.of_stage(stage, cluster.workers)]
+    findings = [*rules.of_stage(stage, cluster.most_workers)]
     if isinstance(stage, PpoStage) and model is not None:
         findings += of_context(stage, model)
     broken = [(("stages", name, *keys), text) for keys, text in findings]

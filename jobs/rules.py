@@ -52,7 +52,7 @@ def of_spec(spec: SpecFile) -> Findings:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
     for name, stage in spec.stages.items():
-        for keys, message in of_stage(stage, spec.cluster.workers):
+        for keys, message in of_stage(stage, spec.cluster.most_workers):
             yield ("stages", name, *keys), message
 
 

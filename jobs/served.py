@@ -167,7 +167,7 @@ def source_of(name: str, artifact: Artifact, spec: Spec) -> ModelSource:
 def machines(stage: ServeStage, cluster: ClusterConfig) -> ClusterConfig:
     """Machines with room for as many replicas as there may be."""
     assert isinstance(stage.engine.cpus, int)
-    replicas = max(cluster.workers, stage.autoscaling.max)
+    replicas = max(cluster.most_workers, stage.autoscaling.max)
     cpus = max(cluster.cpus_per_worker, stage.engine.cpus)
     return replace(cluster, workers=replicas, cpus_per_worker=cpus)
 

@@ -47,7 +47,7 @@ def say(console: Console, text: str, style: str = "") -> None:
 
 def heading(plan: Plan) -> str:
     """What is planned, on what machines."""
-    workers = counted(plan.cluster.workers, "worker")
+    workers = counted(plan.cluster.most_workers, "worker")
     cores = counted(plan.cluster.cpus_per_worker, "core")
     gpus = f" and {plan.cluster.gpus_per_worker:g} GPU" if plan.cluster.gpus_per_worker else ""
     return f"{plan.spec.name}: seed {plan.spec.seed}, {workers} with {cores}{gpus} each"
@@ -121,7 +121,7 @@ def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> Rows
     assert cost is not None
     yield "model", shape(pretrain.model)
     yield "parameters", f"{sum(cost.parameters.values()):,} = {listed(cost.parameters)}"
-    yield "training", training(pretrain, plan.cluster.workers)
+    yield "training", training(pretrain, plan.cluster.most_workers)
     yield "text", f"{passes(pretrain, stage, plan)} over the training text"
     yield "optimizer", optimizer(pretrain)
     yield "compute", f"{quantity(cost.flops)} FLOPs, {duration(cost.seconds)} {cost.speed}"

@@ -24,7 +24,7 @@ def aligned_rows(aligned: ExampleStage, stage: StagePlan, plan: Plan) -> Rows:
     assert stage.model is not None and stage.vocab_size is not None
     count = sum(parameters(stage.model, stage.vocab_size).values())
     yield "model", f"{quantity(count)} parameters, that of '{aligned.from_}'"
-    yield "training", length(aligned, plan.cluster.workers)
+    yield "training", length(aligned, plan.cluster.most_workers)
     yield "objective", objective(aligned)
     yield "optimizer", f"learning rate {aligned.optim.lr:g}, {aligned.optim.schedule}"
     parts = memory(aligned, stage.model, stage.vocab_size)

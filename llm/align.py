@@ -18,7 +18,8 @@ from llm.chat import Template
 from llm.dpo import DpoRecipe
 from llm.errors import DataError, UserError
 from llm.examples import read_index, rows_in
-from llm.metrics import Emit, Event, print_event
+from llm.metrics import Event, print_event
+from llm.outside import Outside, stopping_on_sigterm
 from llm.pretrain import join_torchrun, leave_torchrun
 from llm.reward_run import RewardRecipe
 from llm.run import Recipe, Run, Setting
@@ -32,10 +33,10 @@ RECIPES: dict[str, Callable[[AlignTask, Setting], Recipe]] = {
 }
 
 
-def align(task: AlignTask, emit: Emit) -> Event:
+def align(task: AlignTask, outside: Outside) -> Event:
     """Run a task in this process of possibly many; returns its final figures."""
     setting = Setting.current(task.train)
-    return Run(task, RECIPES[task.kind](task, setting), setting, emit).run()
+    return Run(task, RECIPES[task.kind](task, setting), setting, outside).run()
 
 
 def new_task(
@@ -73,7 +74,8 @@ def main(task_file: Path, folder: Path) -> None:
     """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
     join_torchrun()
     folder.mkdir(parents=True, exist_ok=True)
-    align(replace(read_align_task(task_file), folder=str(folder)), print_event)
+    task = replace(read_align_task(task_file), folder=str(folder))
+    align(task, stopping_on_sigterm(Outside(print_event)))
     leave_torchrun()
 
 

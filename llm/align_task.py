@@ -6,12 +6,12 @@ It travels to workers, and lies in the artifact as task.json, which repeats the 
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from llm.align_config import DpoConfig, RewardConfig, SftConfig
-from llm.config import CheckpointConfig, LoopConfig, TrainConfig, auto
+from llm.config import LoopConfig, TrainConfig, auto
 from llm.task import from_json
 
 Kind = Literal["sft", "reward", "dpo"]
@@ -71,7 +71,6 @@ def loop_of(config: LoopConfig, items: int) -> TrainConfig:
         validate_every=every_tenth if config.validate_every == auto else config.validate_every,
         log_every=config.log_every,
         optim=type(optim)(**{**vars(optim), "warmup": min(warmup, steps - 1)}),
-        checkpoint=CheckpointConfig(
-            every=every_tenth if kept.every == auto else kept.every, keep=kept.keep
-        ),
+        checkpoint=replace(kept, every=every_tenth if kept.every == auto else kept.every),
+        faults=config.faults,
     )

@@ -185,13 +185,43 @@ class OptimConfig:
 
 
 @record
+class KeepConfig:
+    """Which checkpoints stay on disk."""
+
+    last: Count = 2
+    """The newest ones."""
+    best: bool = True
+    """The one that did best on held-out data."""
+    every: CountOrZero = 0
+    """Those at multiples of so many steps, for good; 0: none."""
+
+
+@record
 class CheckpointConfig:
     """When training commits its state, and what is kept."""
 
     every: Auto[Count] = auto
     """Steps between checkpoints; auto: a 10th of all steps."""
-    keep: Count = 2
-    """Newest checkpoints kept; the best by validation is kept besides."""
+    keep: KeepConfig = field(default_factory=KeepConfig)
+    """Which of them stay."""
+    mirror: str | None = None
+    """Folder or URI (s3://bucket/runs) that gets a copy of every checkpoint; a run whose own folder
+    is lost goes on from there."""
+
+
+@record
+class FaultsConfig:
+    """What a training does about a step that would spoil the weights."""
+
+    not_finite: Literal["stop", "skip", "roll_back"] = "stop"
+    """When a loss or gradient is not finite: end with an error, leave the update out, or go back to
+    the last checkpoint and leave it out on the way."""
+    spike: Literal["ignore", "stop", "skip", "roll_back"] = "ignore"
+    """When the loss leaps: likewise."""
+    threshold: Annotated[float, Gt(1)] = 6.0
+    """A leap is so many standard deviations above the mean of the recent losses."""
+    most: Count = 10
+    """Updates left out before the training ends with an error."""
 
 
 @record
@@ -212,6 +242,8 @@ class LoopConfig:
     """The optimizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """What is saved when."""
+    faults: FaultsConfig = field(default_factory=FaultsConfig)
+    """What is done about steps that would spoil the weights."""
 
 
 @record

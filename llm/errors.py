@@ -4,7 +4,8 @@ UserError
 ├── SpecError     the YAML file or an override          (exit code 2)
 ├── DataError     shards, documents, a tokenizer's text  (exit code 1)
 ├── ArtifactError a checkpoint, model or manifest        (exit code 1)
-└── TrainingError the run itself: loss is not finite ... (exit code 1)
+├── TrainingError the run itself: loss is not finite ... (exit code 1)
+└── Stopped       somebody asked it to end; it is saved  (exit code 130)
 
 A message names the file, line or field, the value, what is allowed, and the remedy.
 """
@@ -32,3 +33,14 @@ class ArtifactError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot sensibly go on."""
+
+
+class Stopped(UserError):
+    """A training that was asked to end, and did so after saving."""
+
+    exit_code = 130
+
+
+def stopped_at(step: int) -> str:
+    """What a stopped training says."""
+    return f"stopped after step {step}, which is saved; the same command goes on from there"

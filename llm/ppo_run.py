@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from llm import checkpoint
+from llm.align_config import PpoConfig
 from llm.artifact import read_model, write_model
 from llm.chat import Template
 from llm.chat_artifact import write_chat_shape
 from llm.checkpoint import Position
+from llm.config import CheckpointConfig
 from llm.epochs import Draw
-from llm.errors import DataError, UserError
+from llm.errors import DataError, Stopped, UserError, stopped_at
 from llm.examples import Comparisons, Prompt, Prompts, rows_in, shortened
 from llm.experience import Experience, describe
 from llm.guards import (
@@ -41,9 +43,10 @@ from llm.guards import (
     shrunk,
     validated,
 )
-from llm.metrics import Emit, Event, RunLog, print_event
+from llm.metrics import Event, RunLog, print_event
 from llm.model import Transformer
 from llm.optim import learning_rate
+from llm.outside import Outside, Wish, stopping_on_sigterm
 from llm.ppo import Ppo, Rates, Updates
 from llm.ppo_math import next_coefficient
 from llm.ppo_memory import plan_memory
@@ -57,6 +60,7 @@ from llm.roles import Local, Roles
 from llm.rollout import Key
 from llm.room import memory_of, require_room
 from llm.run import Setting
+from llm.saver import Saver
 
 MakeRoles = Callable[[PpoTask, Setting, Transformer], Roles]
 
@@ -69,10 +73,16 @@ def local_roles(task: PpoTask, on: Setting, policy: Transformer) -> Roles:
 class PpoRun:
     """One process's run of a task: `run` it once."""
 
-    def __init__(self, task: PpoTask, emit: Emit, make_roles: MakeRoles = local_roles) -> None:
+    def __init__(
+        self, task: PpoTask, outside: Outside, make_roles: MakeRoles = local_roles
+    ) -> None:
         self.task, self.config = task, task.config
         self.on = on = Setting.current(task.config)
-        self.log = RunLog(Path(task.folder) / "metrics.jsonl" if self._first else None, emit)
+        self.log = RunLog(
+            Path(task.folder) / "metrics.jsonl" if self._first else None, outside.emit
+        )
+        self.outside = outside
+        self.saver = Saver(self.task.checkpoints, _kept(self.config), on.world, outside, self.log)
         policy, tokenizer = read_model(Path(task.policy))
         self.template = Template(tokenizer)
         self.models = ActorCritic(policy, read_critic(task)).to(on.world.device)
@@ -110,10 +120,9 @@ class PpoRun:
     def _load(self) -> Position:
         """The models as they are, or the newest checkpoint."""
         self.coefficient, self.memory = self.config.kl.coefficient, Memory()
-        found = checkpoint.newest(self.task.checkpoints)
-        if not found:
+        position = self.saver.restore(self.models, self.optimizer)
+        if not position:
             return Position()
-        position = checkpoint.load(found, self.models, self.optimizer)
         extra = dict(position.extra)
         self.coefficient = extra.pop("coefficient")
         self.memory = Memory.from_floats(extra)
@@ -131,6 +140,7 @@ class PpoRun:
         verdict = self._validate() if position.step in (0, steps) else None
         while position.step < steps and not stops(verdict):
             verdict = self._step()
+        self.saver.close()
         if stops(verdict):
             self._take_back()
         return self._finish(verdict)
@@ -263,8 +273,13 @@ class PpoRun:
         last, verdict = step == config.steps, None
         if last or step % config.validate_every == 0:
             verdict = self._validate()
-        if not stops(verdict) and (last or step % config.checkpoint.every == 0):
+        wish = Wish(int(self.on.world.max(self.outside.wishes.take())[0]))
+        if not stops(verdict) and (last or wish or step % config.checkpoint.every == 0):
             self._save()
+        self.outside.beat("step", step)
+        if wish == Wish.STOP and not (last or stops(verdict)):
+            self.saver.close()
+            raise Stopped(stopped_at(step))
         return verdict
 
     # -- validation and guards ---------------------------------------------------------------------
@@ -312,14 +327,9 @@ class PpoRun:
 
     def _save(self) -> None:
         """Commit everything together."""
-        position, folder = self.position, self.task.checkpoints
+        position = self.position
         position.extra = {"coefficient": self.coefficient, **self.memory.to_floats()}
-        if self._first:
-            start = time.perf_counter()
-            path = checkpoint.save(folder, self.models, self.optimizer, position)
-            checkpoint.prune(folder, max(2, self.config.checkpoint.keep), None)
-            seconds = time.perf_counter() - start
-            self.log("checkpoint", position.step, path=str(path), seconds=seconds)
+        self.saver.save(self.models, self.optimizer, position)
 
     def _take_back(self) -> None:
         """Put the weights in place whose answers were in order for the last time.
@@ -352,6 +362,12 @@ class PpoRun:
         return figures
 
 
+def _kept(config: PpoConfig) -> CheckpointConfig:
+    """Two checkpoints at least: guards take a training back behind the newest."""
+    kept = config.checkpoint
+    return replace(kept, keep=replace(kept.keep, last=max(2, kept.keep.last), best=False))
+
+
 def stops(verdict: Verdict | None) -> bool:
     """Whether a guard ends the training."""
     return verdict is not None and verdict.action == "stop"
@@ -373,16 +389,17 @@ def mean_of(window: list[Event]) -> Event:
     }
 
 
-def ppo(task: PpoTask, emit: Emit) -> Event:
+def ppo(task: PpoTask, outside: Outside) -> Event:
     """Run a task in this process of possibly many; returns its final figures."""
-    return PpoRun(task, emit).run()
+    return PpoRun(task, outside).run()
 
 
 def main(task_file: Path, folder: Path) -> None:
     """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
     join_torchrun()
     folder.mkdir(parents=True, exist_ok=True)
-    ppo(replace(read_ppo_task(task_file), folder=str(folder)), print_event)
+    task = replace(read_ppo_task(task_file), folder=str(folder))
+    ppo(task, stopping_on_sigterm(Outside(print_event)))
     leave_torchrun()
 
 

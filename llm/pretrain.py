@@ -24,8 +24,9 @@ from llm.data import Block, Cursor, require_training_text
 from llm.errors import UserError
 from llm.evaluate import evaluate
 from llm.generate import write
-from llm.metrics import Emit, Event, step_line
+from llm.metrics import Event, step_line
 from llm.model import Transformer
+from llm.outside import Outside, stopping_on_sigterm
 from llm.run import Run, Setting
 from llm.size import flops_per_token
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
@@ -98,11 +99,11 @@ class Pretraining:
         return {"passes": sequences_of(self.task).passes(cursor)}
 
 
-def pretraining(task: PretrainTask, emit: Emit) -> tuple[Run, Pretraining]:
+def pretraining(task: PretrainTask, outside: Outside) -> tuple[Run, Pretraining]:
     """This process's run of a task, and its recipe."""
     setting = Setting.current(task.train)
     recipe = Pretraining(task, setting)
-    return Run(task, recipe, setting, emit), recipe
+    return Run(task, recipe, setting, outside), recipe
 
 
 def main(task_file: Path, folder: Path) -> None:
@@ -110,7 +111,7 @@ def main(task_file: Path, folder: Path) -> None:
     join_torchrun()
     folder.mkdir(parents=True, exist_ok=True)
     task = replace(read_task(task_file), folder=str(folder))
-    run, _ = pretraining(task, show)
+    run, _ = pretraining(task, stopping_on_sigterm(Outside(show)))
     require_training_text(units_of(task.data), task.data)
     run.run()
     leave_torchrun()

@@ -16,9 +16,13 @@ from torch import nn
 from llm import checkpoint
 from llm.config import LoopConfig, TrainConfig
 from llm.data import Cursor
+from llm.errors import Stopped, stopped_at
 from llm.meter import Meter
-from llm.metrics import Emit, Event, RunLog
+from llm.metrics import Event, RunLog
 from llm.optim import make_optimizer
+from llm.outside import Outside, Wish
+from llm.parallel import share_out
+from llm.saver import Saver
 from llm.step_log import NAME, StepLog
 from llm.train import Portion, StepReport, Training, fit
 from llm.world import Precision, World, fastest_precision, peak_flops
@@ -92,11 +96,14 @@ class Recipe(Protocol):
 class Run:
     """One process's run of a task: `run` it once."""
 
-    def __init__(self, task: Task, recipe: Recipe, setting: Setting, emit: Emit) -> None:
+    def __init__(self, task: Task, recipe: Recipe, setting: Setting, outside: Outside) -> None:
         self.task, self.recipe, self.setting = task, recipe, setting
-        self.world = setting.world
+        self.world, self.outside = setting.world, outside
         self.steps = StepLog(self._own(Path(task.folder) / NAME))
-        self.log = RunLog(self._own(Path(task.folder) / "metrics.jsonl"), emit)
+        self.log = RunLog(self._own(Path(task.folder) / "metrics.jsonl"), outside.emit)
+        self.saver = Saver(
+            task.checkpoints, task.train.checkpoint, setting.world, outside, self.log
+        )
         self.training = self._load()
         self.meter = Meter(recipe.flops, self.world.size)
         self.figures: dict[str, float] = {}
@@ -109,10 +116,11 @@ class Run:
     def _load(self) -> Training:
         """The recipe's model as it is, or the newest checkpoint."""
         module = self.recipe.module
+        share_out(module, self.world, self.outside.strategy)
         training = Training(module, make_optimizer(module, self.task.train.optim))
-        found = checkpoint.newest(self.task.checkpoints)
-        if found:
-            training.position = checkpoint.load(found, module, training.optimizer)
+        position = self.saver.restore(module, training.optimizer)
+        if position:
+            training.position = position
         return training
 
     def run(self, open_portions: Callable[[Cursor], Iterable[Portion]] | None = None) -> Event:
@@ -130,8 +138,10 @@ class Run:
             seed=task.seed,
             world=self.world,
             precision=self.setting.precision,
+            wish=self.outside.wishes.take,
             after_step=self._after_step,
         )
+        self.saver.close()
         return self._finish()
 
     def _announce(self) -> None:
@@ -164,8 +174,12 @@ class Run:
         if step % train.validate_every == 0 or last:
             self._measure_peak()
             self._validate()
-        if step % train.checkpoint.every == 0 or last:
+        if step % train.checkpoint.every == 0 or last or report.wish:
             self._save()
+        self.outside.beat("step", step)
+        if report.wish == Wish.STOP and not last:
+            self.saver.close()
+            raise Stopped(stopped_at(step))
 
     def _measure_peak(self) -> None:
         """Tell the meter the machine's limit while all processes ask for it, as in training."""
@@ -186,18 +200,13 @@ class Run:
 
     def _save(self) -> None:
         """Commit weights, optimizer and position together."""
-        training, position, folder = self.training, self.training.position, self.task.checkpoints
+        position = self.training.position
         score = self.figures.get(self.recipe.score)
         best = position.best_score
         if self.validated == position.step and score is not None and (best is None or score < best):
             position.best_step, position.best_score = position.step, score
-        if self.world.rank == 0:
-            start = time.perf_counter()
-            self.steps.flush()
-            path = checkpoint.save(folder, training.model, training.optimizer, position)
-            checkpoint.prune(folder, self.task.train.checkpoint.keep, position.best_step)
-            seconds = time.perf_counter() - start
-            self.log("checkpoint", position.step, path=str(path), seconds=seconds)
+        self.steps.flush()
+        self.saver.save(self.training.model, self.training.optimizer, position)
 
     def _finish(self) -> Event:
         """Write the finished model; the figures of this attempt for manifest and report."""

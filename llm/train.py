@@ -7,7 +7,7 @@ on the micro batch. Dropout is seeded by (seed, step, slot), so neither does it.
 noted as a `Span`, the same in all processes.
 
 `fit` knows no objective, no files and no cluster: what is learned lies in the model and in the
-portions that come in as an iterable, news go out through callables.
+portions that come in as an iterable, news go out and wishes come in through callables.
 """
 
 import math
@@ -21,13 +21,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from llm.checkpoint import Position
 from llm.config import TrainConfig
 from llm.data import Cursor
 from llm.errors import TrainingError
 from llm.optim import learning_rate
+from llm.outside import Wish
+from llm.parallel import clip_gradients, parallelise, synchronised
 from llm.step_log import BITS, Span
 from llm.world import Precision, World
 
@@ -76,6 +77,8 @@ class StepReport:
     span: Span
     seconds: float
     waited: float
+    wish: Wish
+    """What somebody outside asks for: the greatest wish of all processes."""
 
     @property
     def tokens(self) -> int:
@@ -107,6 +110,7 @@ def fit(
     seed: int,
     world: World,
     precision: Precision,
+    wish: Callable[[], Wish],
     after_step: Callable[[StepReport], None],
 ) -> None:
     """Train until `config.steps`. `portions` are this process's own micro batches, in order.
@@ -124,7 +128,7 @@ def fit(
         start = time.perf_counter()
         taken = take(source, len(mine), position)
         waited = time.perf_counter() - start
-        span, weight = consumed(taken, mine, slots, world)
+        span, weight, wished = consumed(taken, mine, slots, world, wish())
         assert follows(span.first, position.cursor), (
             f"the stream goes on at {span.first}, the weights stopped at {position.cursor}"
         )
@@ -135,14 +139,7 @@ def fit(
         update(training.optimizer, lr)
         advance(position, span)
         seconds = time.perf_counter() - start
-        after_step(StepReport(position.step, loss, lr, norm, span, seconds, waited))
-
-
-def parallelise(model: nn.Module, world: World) -> torch.nn.Module:
-    """The model as it is trained: itself alone, or with gradients averaged over processes."""
-    if world.size == 1:
-        return model
-    return DistributedDataParallel(model, gradient_as_bucket_view=True)
+        after_step(StepReport(position.step, loss, lr, norm, span, seconds, waited, wished))
 
 
 def own_slots(count: int, world: World) -> list[int]:
@@ -158,10 +155,13 @@ def take(source: Iterator[Portion], count: int, position: Position) -> list[Port
     return taken
 
 
-def consumed(taken: list[Portion], mine: list[int], slots: int, world: World) -> tuple[Span, float]:
-    """What all processes together are about to train on, and its weight; one exchange of numbers.
+def consumed(
+    taken: list[Portion], mine: list[int], slots: int, world: World, wish: Wish
+) -> tuple[Span, float, Wish]:
+    """What all processes together are about to train on, its weight, and the greatest wish.
 
-    The owner of the first slot knows where the batch begins, that of the last where it ends.
+    One exchange of numbers. The owner of the first slot knows where the batch begins, that of the
+    last where it ends.
     """
     tokens = digest = 0
     weight = 0.0
@@ -173,10 +173,12 @@ def consumed(taken: list[Portion], mine: list[int], slots: int, world: World) ->
         first = portion.first if slot == 0 else first
         after = portion.after if slot == slots - 1 else after
     ends = (first.position, first.row, after.position, after.row)
-    weight, *sums = world.sum(weight, tokens, digest % (1 << BITS), *ends)
-    tokens, digest, *places = map(int, sums)
+    wishes = [float(wish == one) for one in Wish]
+    weight, *sums = world.sum(weight, tokens, digest % (1 << BITS), *ends, *wishes)
+    tokens, digest, *places = map(int, sums[: -len(wishes)])
+    greatest = max(one for one, count in zip(Wish, sums[-len(wishes) :], strict=True) if count)
     span = Span(Cursor(*places[:2]), Cursor(*places[2:]), tokens, digest % (1 << BITS))
-    return span, weight
+    return span, weight, greatest
 
 
 def follows(first: Cursor, before: Cursor) -> bool:
@@ -211,22 +213,9 @@ def backward(
     return world.sum(total)[0] / step.weight
 
 
-def synchronised(module: torch.nn.Module, last: bool) -> AbstractContextManager[object]:
-    """Gradients travel between processes only with the last micro batch of a step."""
-    if isinstance(module, DistributedDataParallel) and not last:
-        return module.no_sync()
-    return nullcontext()
-
-
 def seed_everything(*key: int) -> None:
     """Seed torch from a key, alike on every machine."""
     torch.manual_seed(int(np.random.PCG64(list(key)).random_raw() >> np.uint64(1)))
-
-
-def clip_gradients(model: torch.nn.Module, limit: float) -> float:
-    """Scale the gradient down to norm `limit` (0: leave it); returns the norm it had."""
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
-    return float(norm)
 
 
 def require_finite(step: int, loss: float, norm: float) -> None:

@@ -22,6 +22,7 @@ from llm.examples import COMPARISON, INDEX, comparison_row
 from llm.files import write_json
 from llm.metrics import Event
 from llm.model import Transformer
+from llm.outside import Outside
 from llm.ragged import write_rows
 from llm.rankings import Ranking
 from llm.run import Run, Setting
@@ -113,7 +114,7 @@ def run(
     """Run a task in this process; its recipe and final figures."""
     Path(task.folder).mkdir(parents=True, exist_ok=True)
     made = recipe(task, ALONE)
-    return made, Run(task, made, ALONE, watch).run()
+    return made, Run(task, made, ALONE, Outside(watch)).run()
 
 
 def again(task: AlignTask, folder: Path, **train: Any) -> AlignTask:

@@ -23,6 +23,7 @@ from llm.examples import COMPARISON, INDEX, PROMPT, comparison_row, prompt_row
 from llm.files import write_json
 from llm.metrics import Event, read_log
 from llm.model import Transformer
+from llm.outside import Outside
 from llm.ppo_run import PpoRun
 from llm.ppo_task import PpoTask, read_ppo_task
 from llm.ragged import write_rows
@@ -165,7 +166,7 @@ def run_ppo(
 ) -> Event:
     """Run a task in this process; `changes` replace fields of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    return PpoRun(replace(read_ppo_task(task), folder=str(folder), **changes), watch).run()
+    return PpoRun(replace(read_ppo_task(task), folder=str(folder), **changes), Outside(watch)).run()
 
 
 def steps_of(folder: Path) -> list[Event]:

@@ -22,6 +22,7 @@ from llm.config import (
     ValidationConfig,
 )
 from llm.metrics import Event, read_log
+from llm.outside import Outside
 
 WORDS = "the king horse men wall egg sat fell put together again all great down up"
 
@@ -88,7 +89,7 @@ def run_plain(task: Path, folder: Path, watch: Callable[[Event], None] = lambda 
     from llm.task import read_task
 
     folder.mkdir(parents=True, exist_ok=True)
-    run, _ = pretraining(replace(read_task(task), folder=str(folder)), watch)
+    run, _ = pretraining(replace(read_task(task), folder=str(folder)), Outside(watch))
     run.run()
 
 

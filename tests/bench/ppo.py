@@ -22,6 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from llm.outside import Outside
 from tests.bench._peer import Peer
 
 ROUNDS = 2
@@ -70,7 +71,7 @@ def compare() -> None:
         started = CLOCK()
 
     with tempfile.TemporaryDirectory(prefix="humpty-bench-") as folder:
-        PpoRun(make_task(Path(folder), prompts), after).run()
+        PpoRun(make_task(Path(folder), prompts), Outside(after)).run()
     if peer:
         peer.close()
     report(ours[1:], theirs[1:])

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from llm.outside import Outside
 from tests.bench._peer import Peer
 
 ROUNDS = 3
@@ -64,7 +65,7 @@ def compare() -> None:
     with tempfile.TemporaryDirectory(prefix="humpty-bench-") as folder:
         task = make_task(Path(folder), lengths)
         setting = Setting.current(task.config)
-        Run(task, Sft(task, setting), setting, after).run()
+        Run(task, Sft(task, setting), setting, Outside(after)).run()
     if peer:
         peer.close()
     report(rates)

@@ -17,6 +17,7 @@ from llm.config import CheckpointConfig, OptimConfig
 from llm.errors import DataError
 from llm.examples import Chats, Comparisons, rows_in
 from llm.metrics import Event, read_log
+from llm.outside import Outside
 from tests.comparisons import SHAPE, write_start
 from tests.tasks import losses, sentence
 
@@ -73,7 +74,7 @@ def task(ray_cluster: None, tmp_path: Path) -> AlignTask:
 
 def run_plain(task: AlignTask, folder: Path, watch: Any = lambda _: None) -> Event:
     folder.mkdir()
-    return align(replace(task, folder=str(folder)), watch)
+    return align(replace(task, folder=str(folder)), Outside(watch))
 
 
 def run_ray(task: AlignTask, folder: Path, workers: int) -> Event:
@@ -120,7 +121,7 @@ def test_a_run_that_fell_takes_the_same_steps(task: AlignTask, tmp_path: Path) -
 
     with pytest.raises(KeyboardInterrupt):
         run_plain(task, tmp_path / "broken", fall)
-    align(replace(task, folder=str(tmp_path / "broken")), lambda _: None)
+    align(replace(task, folder=str(tmp_path / "broken")), Outside())
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     order = [(tmp_path / name / "order.tsv").read_bytes() for name in ("broken", "whole")]
     assert order[0] == order[1]

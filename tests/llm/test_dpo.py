@@ -9,6 +9,7 @@ from llm.data import Cursor
 from llm.dpo import DpoPolicy, DpoRecipe, answer_logprobs
 from llm.metrics import read_log
 from llm.model import Transformer
+from llm.outside import Outside
 from llm.reference import Reference, kept, read_values
 from llm.reward_data import answers_of
 from llm.run import Run
@@ -64,7 +65,7 @@ def test_a_run_that_goes_on_keeps_the_reference_it_began_with(tmp_path: Path) ->
         run(halted, DpoRecipe, fall)
     resumed = DpoRecipe(halted, ALONE)
     assert np.array_equal(resumed.reference.values, whole.reference.values)
-    Run(halted, resumed, ALONE, lambda _: None).run()
+    Run(halted, resumed, ALONE, Outside()).run()
     assert np.array_equal(weights(resumed.module), weights(whole.module))
 
 

@@ -25,6 +25,7 @@ from llm.examples import CHAT, INDEX
 from llm.files import write_json
 from llm.metrics import Event
 from llm.model import Transformer
+from llm.outside import Outside
 from llm.ragged import write_rows
 from llm.rankings import Ranking, read_rankings
 from llm.rows import row_units
@@ -112,7 +113,7 @@ def loop(batch: int, lr: float) -> dict[str, Any]:
 def run(folder: Path, kind: Kind, start: str, examples: str, config: Config) -> Event:
     (folder / kind).mkdir()
     task = new_task(kind, folder / kind, folder / start, folder / examples, config, seed=0)
-    return align(task, print)
+    return align(task, Outside(print))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llm.align_config import KlConfig
 from llm.experience import Experience, Texts, describe, in_slots, laid_out, texts_of
+from llm.outside import Outside
 from llm.ppo import Rates, Updates, appraised, together
 from llm.ppo_run import PpoRun
 from llm.ppo_task import read_ppo_task
@@ -61,7 +62,7 @@ def made(folder: Path, **config: Any) -> PpoRun:
     """A run of a fresh task that has not begun."""
     path = write_ppo_task(folder, **config)
     (folder / "run").mkdir()
-    return PpoRun(replace(read_ppo_task(path), folder=str(folder / "run")), lambda _: None)
+    return PpoRun(replace(read_ppo_task(path), folder=str(folder / "run")), Outside())
 
 
 def explored(run: PpoRun, step: int = 0) -> Experience:

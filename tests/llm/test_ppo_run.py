@@ -19,6 +19,7 @@ from llm.chat_artifact import is_chat
 from llm.config import ModelConfig
 from llm.errors import ArtifactError
 from llm.metrics import Event, read_log
+from llm.outside import Outside
 from llm.ppo_memory import plan_memory
 from llm.ppo_run import mean_of
 from llm.ppo_task import read_ppo_task
@@ -247,7 +248,7 @@ def test_more_prompts_than_there_are_begin_again_in_another_order(tmp_path: Path
 
     path = write_ppo_task(tmp_path, batch=20, steps=2)
     (tmp_path / "run").mkdir()
-    run = PpoRun(replace(read_ppo_task(path), folder=str(tmp_path / "run")), lambda _: None)
+    run = PpoRun(replace(read_ppo_task(path), folder=str(tmp_path / "run")), Outside())
     epochs = [[tuple(prompt.ids.tolist()) for prompt in run._drawn(step)[0]] for step in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1])
     assert epochs[0] != epochs[1]

@@ -240,7 +240,7 @@ def test_finished_model_is_the_one_that_did_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = make_task(tmp_path / "run", "reward", count=48)
-    kept = type(task.train.checkpoint)(every=2, keep=9)
+    kept = CheckpointConfig(every=2, keep=KeepConfig(last=9))
     task = again(task, tmp_path / "run", checkpoint=kept, validate_every=2)
     losses = iter([1.0, 0.8, 0.3, 0.5, 0.3])  # before the first, steps 2, 4, 6, and again
     monkeypatch.setattr(RewardRecipe, "validate", lambda _: {"loss": next(losses)})

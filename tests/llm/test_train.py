@@ -16,6 +16,7 @@ from llm.data import Block, Cursor
 from llm.errors import TrainingError
 from llm.model import Transformer
 from llm.optim import make_optimizer
+from llm.outside import Wishes
 from llm.train import StepReport, StreamEnded, Training, fit, own_slots
 from llm.world import CPU, World
 from tests.tasks import losses, run_plain, write_task
@@ -52,6 +53,7 @@ def train(batches: list[Block], **changes) -> tuple[Training, list[StepReport]]:
         seed=1,
         world=ALONE,
         precision="fp32",
+        wish=Wishes().take,
         after_step=reports.append,
     )
     return training, reports
@@ -87,6 +89,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
             seed=1,
             world=ALONE,
             precision="fp32",
+            wish=Wishes().take,
             after_step=lambda _: None,
         )
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -1,0 +1,81 @@
+"""What a training tells whoever started it, and what it is told, while it runs.
+
+The same record serves plain python, torchrun and Ray Train; only who stands behind it differs.
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+from llm.metrics import Emit, Event
+
+Strategy = Literal["ddp", "fsdp"]
+
+
+class Wish(IntEnum):
+    """What somebody outside wants of a training; the larger wins."""
+
+    NOTHING = 0
+    SAVE = 1
+    """Save now, as this machine may soon be gone, and go on."""
+    STOP = 2
+    """Save now and end."""
+
+
+class Wishes:
+    """A place to leave wishes, from any thread or signal handler; the training looks every step."""
+
+    def __init__(self) -> None:
+        self.wish = Wish.NOTHING
+
+    def ask(self, wish: Wish) -> None:
+        """Leave a wish."""
+        self.wish = max(self.wish, wish)
+
+    def take(self) -> Wish:
+        """The wish that waits; one to save is granted once."""
+        wish = self.wish
+        if wish == Wish.SAVE:
+            self.wish = Wish.NOTHING
+        return wish
+
+
+def silent(_: Event) -> None:
+    """Nobody watches."""
+
+
+def always() -> bool:
+    """Nobody else writes here."""
+    return True
+
+
+def unheard(_: str, __: int) -> None:
+    """Nobody listens for signs of life."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The training's only ties to the world around it."""
+
+    emit: Emit = silent
+    """Gets every event of the log (first process only)."""
+    wishes: Wishes = field(default_factory=Wishes)
+    """What this process is asked for; all processes act on the greatest wish of any of them."""
+    may_write: Callable[[], bool] = always
+    """Whether this run still owns its folder; asked before anything is committed to it."""
+    beat: Callable[[str, int], None] = unheard
+    """Told (doing, step) whenever this process gets on: `step`, `validation`, `save` ..."""
+    strategy: Strategy = "ddp"
+    """How processes share the model."""
+
+
+def stopping_on_sigterm(outside: Outside) -> Outside:
+    """The same, and SIGTERM makes the training save and end."""
+
+    def stop(*_: Any) -> None:
+        outside.wishes.ask(Wish.STOP)
+
+    signal.signal(signal.SIGTERM, stop)
+    return outside

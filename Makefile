@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test chaos lint bench clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m jobs run jobs/quickstart.yaml
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+chaos: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m chaos -s
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

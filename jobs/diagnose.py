@@ -19,6 +19,7 @@ from jobs.shape import (
     describe,
     did_you_mean,
     fields_of,
+    is_choice,
     is_group,
     item_of,
     kinds_in,
@@ -216,7 +217,10 @@ def validated(values: Any, record: type[R]) -> tuple[R | None, list[Mistake]]:
     try:
         return adapter(record).validate_json(json.dumps(values)), []  # type: ignore[arg-type]
     except ValidationError as error:
-        return None, [mistake_of(detail, record) for detail in error.errors(include_url=False)]
+        mistakes = [mistake_of(detail, record) for detail in error.errors(include_url=False)]
+        # A value that can be of several types has an error for each; the first holds it whole.
+        first = {mistake.keys: mistake for mistake in reversed(mistakes)}
+        return None, [mistake for mistake in mistakes if first[mistake.keys] is mistake]
 
 
 def mistake_of(detail: Any, root: type) -> Mistake:
@@ -228,6 +232,8 @@ def mistake_of(detail: Any, root: type) -> Mistake:
         if kinds := kinds_in(annotation):
             annotation = kinds[key]
             continue
+        if is_choice(annotation):
+            break
         if record := record_in(annotation):
             text = fields_of(record)[key].help
         annotation = item_of(annotation, key)
@@ -253,7 +259,8 @@ def refused(value: Any, meant: list[str], allowed: str) -> str:
 
 def shown(value: Any) -> str:
     """A value as YAML would have it, cut if it is long."""
-    if isinstance(value, dict | list):
+    nested = isinstance(value, list) and any(isinstance(one, dict | list) for one in value)
+    if isinstance(value, dict) or nested or value == []:
         kind = "mapping" if isinstance(value, dict) else "list"
         return f"a {kind}" if value else f"an empty {kind}"
     text = repr(value) if isinstance(value, str) else json.dumps(value)

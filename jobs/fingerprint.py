@@ -12,9 +12,11 @@ training's name, so another mixture does not clean the corpus again.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from jobs.spec import REFERENCES, AnyStage, as_json
+from llm.config import FaultsConfig
 
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
@@ -47,6 +49,8 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(stage)
     for path in (*WITHOUT_EFFECT[stage["kind"]], *REFERENCES[stage["kind"]]):
         made = without(made, path.split("."))
+    if made.get("faults") == asdict(FaultsConfig()):
+        del made["faults"]  # it leaves out no update, so results are those of before there was it
     return made
 
 

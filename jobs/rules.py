@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from jobs.align_rules import of_examples
+from jobs.cluster_rules import of_cluster
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
 from jobs.serve_rules import of_serving
@@ -51,6 +52,7 @@ def of_spec(spec: SpecFile) -> Findings:
     if spec.data is not None:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
+    yield from of_cluster(spec)
     for name, stage in spec.stages.items():
         for keys, message in of_stage(stage, spec.cluster.most_workers):
             yield ("stages", name, *keys), message

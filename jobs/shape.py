@@ -97,6 +97,13 @@ def record_in(annotation: Any) -> type | None:
     return bare if is_dataclass(bare) and isinstance(bare, type) else None
 
 
+def is_choice(annotation: Any) -> bool:
+    """Whether a value may be of several types that no word in it tells apart: `2`, `[1, 2]`."""
+    bare, _ = parts(annotation)
+    others = [one for one in get_args(bare) if one is not NoneType]
+    return get_origin(bare) in (Union, UnionType) and len(others) > 1
+
+
 def is_group(annotation: Any) -> bool:
     """Whether a value turns something on by being there, even if it is empty: `gopher: {}`."""
     record, optional = record_in(annotation), NoneType in get_args(parts(annotation)[0])

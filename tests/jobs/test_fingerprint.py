@@ -15,7 +15,7 @@ from jobs.spec import (
     TokensStage,
     as_json,
 )
-from llm.config import CheckpointConfig, OptimConfig, SamplingConfig
+from llm.config import CheckpointConfig, KeepConfig, OptimConfig, SamplingConfig
 from llm.corpus_config import (
     DecontaminateConfig,
     DedupConfig,
@@ -51,7 +51,7 @@ def test_it_is_twelve_hex_digits_and_stays_the_same_for_ever() -> None:
         {"log_every": 7},
         {"validate_every": 7},
         {"micro_batch": 1},
-        {"checkpoint": CheckpointConfig(every=3, keep=9)},
+        {"checkpoint": CheckpointConfig(every=3, keep=KeepConfig(last=9), mirror="s3://b")},
         {"prompt": "other"},
         {"tokenizer": "another-name"},
         {"corpus": "another-name"},

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llm.config import ModelConfig
+from llm.config import CheckpointConfig, KeepConfig, ModelConfig
 from llm.data import Cursor
 from llm.dpo import DpoRecipe
 from llm.errors import ArtifactError

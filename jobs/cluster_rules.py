@@ -1,0 +1,41 @@
+"""What must hold between the machines a spec asks for and what its stages do with them."""
+
+from collections.abc import Iterator
+
+from cluster.config import ClusterConfig
+from jobs.spec import PpoStage, SpecFile, Stage
+from jobs.yaml_source import Keys
+from llm.config import LoopConfig
+
+Findings = Iterator[tuple[Keys, str]]
+
+
+def of_cluster(spec: SpecFile) -> Findings:
+    """Numbers of workers in order; stages that can be trained in the way that is asked for."""
+    yield from of_workers(spec.cluster)
+    for name, stage in spec.stages.items():
+        for keys, message in of_falls(stage):
+            yield ("stages", name, *keys), message
+        if spec.cluster.strategy == "fsdp" and isinstance(stage, PpoStage):
+            message = (
+                f"'fsdp' is not allowed: stage {name} is a ppo, whose models are used whole while "
+                "they are trained; use ddp, or put the ppo into a file of its own"
+            )
+            yield ("cluster", "strategy"), message
+
+
+def of_workers(cluster: ClusterConfig) -> Findings:
+    """[min, max] stand in this order."""
+    least, most = cluster.least_workers, cluster.most_workers
+    if least > most:
+        message = f"[{least}, {most}] is not allowed; the smaller number comes first"
+        yield ("cluster", "workers"), message
+
+
+def of_falls(stage: Stage) -> Findings:
+    """PPO watches its own losses by guards, which know what answers look like."""
+    if isinstance(stage, PpoStage) and stage.faults.spike != "ignore":
+        message = f"{stage.faults.spike!r} has no place in a ppo; its `guards` watch over it"
+        yield ("faults", "spike"), message
+    if isinstance(stage, LoopConfig) and stage.checkpoint.mirror == "":
+        yield ("checkpoint", "mirror"), "is empty; give a folder or a URI, or leave it out"

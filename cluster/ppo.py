@@ -8,6 +8,7 @@ An actor that dies is started again by Ray, and its call repeated. That loses no
 relies on an earlier one: each says in which weights, lying in the object store, it is to be done.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from llm.examples import Prompt
 from llm.experience import Texts
 from llm.metrics import Emit, Event
 from llm.model import Transformer
-from llm.outside import Outside
+from llm.outside import Outside, always
 from llm.ppo_models import read_judge
 from llm.ppo_run import PpoRun
 from llm.ppo_run import ppo as ppo_here
@@ -41,18 +42,20 @@ from llm.world import World
 from llm.writer import Writer
 
 
-def ppo(task: PpoTask, cluster: ClusterConfig, emit: Emit) -> Event:
+def ppo(
+    task: PpoTask, cluster: ClusterConfig, emit: Emit, fence: Callable[[], bool] = always
+) -> Event:
     """Train a task on the connected cluster; returns its final figures."""
     if task.config.rule and not task.reward:
         load_rule(task.config.rule)  # a rule that is not there is said before anything starts
     actors = task.config.actors
     if actors is None:
-        return on_workers(ppo_here, task, cluster, emit)
+        return on_workers(ppo_here, task, cluster, emit, fence)
     require_room(actors, cluster)
     crew = hire(task, actors, cluster)
     try:
         loop = partial(learn_apart, crew)
-        return on_workers(loop, task, cluster, emit)
+        return on_workers(loop, task, cluster, emit, fence)
     finally:
         for actor in (*crew.writers, *crew.judges):
             ray.kill(actor)

@@ -34,7 +34,7 @@ from llm import checkpoint
 from llm.data import Block, require_training_text
 from llm.errors import UserError
 from llm.metrics import Emit, Event
-from llm.outside import Outside
+from llm.outside import Outside, always
 from llm.pretrain import pretraining
 from llm.task import PretrainTask, sequences_of
 from llm.units import units_of
@@ -73,7 +73,9 @@ class StreamFactory:
         ).dataset()
 
 
-def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
+def pretrain(
+    task: PretrainTask, cluster: ClusterConfig, emit: Emit, fence: Callable[[], bool] = always
+) -> Event:
     """Train a task on the connected cluster; returns its final figures."""
     require_training_text(units_of(task.data), task.data)
     return on_workers(
@@ -81,6 +83,7 @@ def pretrain(task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
         task,
         cluster,
         emit,
+        fence,
         datasets={"train": StreamFactory(task, cluster)},
         dataset_config=InOrder(cluster.read_ahead),
     )
@@ -99,6 +102,7 @@ def on_workers(
     task: InFolder,
     cluster: ClusterConfig,
     emit: Emit,
+    fence: Callable[[], bool] = always,
     **streams: Any,
 ) -> Event:
     """Run loop(task, outside) in every worker of a group that is started again after a fall.
@@ -115,6 +119,8 @@ def on_workers(
                 "task": task,
                 "queue": queue,
                 "cpus": cluster.cpus_per_worker,
+                "fence": fence,
+                "strategy": cluster.strategy,
             },
             scaling_config=ScalingConfig(
                 num_workers=cluster.most_workers,
@@ -149,7 +155,11 @@ def work(config: dict[str, Any]) -> Event | UserError:
     use_device(config["cpus"])
     actor = config["queue"].actor
     try:
-        outside = Outside(lambda event: actor.put_nowait.remote(event))
+        outside = Outside(
+            lambda event: actor.put_nowait.remote(event),
+            may_write=config["fence"],
+            strategy=config["strategy"],
+        )
         return config["loop"](config["task"], outside)
     except UserError as error:
         return error

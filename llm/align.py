@@ -3,24 +3,22 @@
 Every artifact of theirs holds its task.json, so a run can be repeated without Ray:
 
     python -m llm.align runs/NAME/sft/FINGERPRINT/task.json FOLDER
-    torchrun --nproc-per-node 2 -m llm.align TASK.json FOLDER
+    torchrun --nproc-per-node 2 -m llm.align TASK.json FOLDER --strategy fsdp
 """
 
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from llm.align_config import SftConfig
 from llm.align_task import AlignTask, Config, Kind, loop_of, read_align_task
+from llm.alone import train_alone
 from llm.artifact import read_shape
 from llm.chat import Template
 from llm.dpo import DpoRecipe
-from llm.errors import DataError, UserError
+from llm.errors import DataError
 from llm.examples import read_index, rows_in
 from llm.metrics import Event, print_event
-from llm.outside import Outside, stopping_on_sigterm
-from llm.pretrain import join_torchrun, leave_torchrun
+from llm.outside import Outside
 from llm.reward_run import RewardRecipe
 from llm.run import Recipe, Run, Setting
 from llm.sft import Sft, training_rows
@@ -70,17 +68,5 @@ def sequences_in(start: Path, examples: Path, config: Config, seed: int) -> int:
     return len(training_rows(examples, config, seed, template, read_shape(start)[0].context))
 
 
-def main(task_file: Path, folder: Path) -> None:
-    """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
-    join_torchrun()
-    folder.mkdir(parents=True, exist_ok=True)
-    task = replace(read_align_task(task_file), folder=str(folder))
-    align(task, stopping_on_sigterm(Outside(print_event)))
-    leave_torchrun()
-
-
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
-    except UserError as error:
-        sys.exit(str(error))
+    train_alone(read_align_task, align, print_event)

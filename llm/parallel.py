@@ -1,40 +1,93 @@
 """How several processes train one model: functions applied to a plain model from outside.
 
 ddp: every process holds the whole model and gradients are averaged. fsdp: weights, gradients and
-optimizer state are shared out (`fully_shard`), and gathered layer by layer for a pass.
+optimizer state lie in rows, each process holding its own (`fully_shard`, ZeRO-3 of Rajbhandari et
+al. 2020), and a layer's weights are gathered just for its pass. Of AdamW's 16 bytes a parameter N
+processes then hold 16 / N each, and send half as much again as with ddp.
+
+In this order: `share_out`, then the optimizer, then `parallelise`.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from llm.model import Block
 from llm.outside import Strategy
 from llm.world import World
 
 
 def share_out(model: nn.Module, world: World, strategy: Strategy) -> None:
-    """Leave this process its part of the weights, in place; before the optimizer is made."""
-    assert strategy == "ddp", "fsdp: helper F"
+    """Leave this process its part of the weights, in place; before the optimizer is made.
+
+    The weights must be the same in all processes. Names and shapes of parameters stay as they are.
+    """
+    if strategy == "ddp" or world.size == 1:
+        return
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for module in model.modules():
+        if isinstance(module, Block):
+            fully_shard(module, mesh=mesh)
+    root = fully_shard(model, mesh=mesh)
+    # Else the first module to be called counts as the root, and validation may call a block first.
+    root._get_fsdp_state()._lazy_init()
 
 
 def parallelise(model: nn.Module, world: World) -> nn.Module:
     """What is called in training: the model itself, or with gradients averaged over processes."""
-    if world.size == 1:
+    if world.size == 1 or shared_out(model):
         return model
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
+def shared_out(model: nn.Module) -> bool:
+    """Whether each process holds its own part of the weights."""
+    return isinstance(model, FSDPModule)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Inside, `model` is a plain one with all its weights, and processes may do as they like.
+
+    Entered by all processes together; without gradients. It costs 4 bytes a parameter in each of
+    them; a process that is through does not wait for the others.
+    """
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            # What the root holds is needed again at once, by the backward pass.
+            part.set_reshard_after_forward(part is not model, recurse=False)
+
+
 def synchronised(module: nn.Module, last: bool) -> AbstractContextManager[object]:
-    """Gradients travel between processes only with the last micro batch of a step."""
+    """With ddp, gradients travel between processes only with the last micro batch of a step.
+
+    With fsdp they travel every time: whole gradients that wait would take 4 bytes a parameter.
+    """
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return nullcontext()
 
 
+def idle_passes(module: nn.Module, passes: int, slots: int, world: World) -> int:
+    """Passes for nothing that follow a process's own: weights are gathered by all together."""
+    return -(-slots // world.size) - passes if shared_out(module) else 0
+
+
 def clip_gradients(model: nn.Module, limit: float) -> float:
     """Scale the gradient down to norm `limit` (0: leave it); returns the norm it had."""
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
-    return float(norm)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

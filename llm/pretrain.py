@@ -7,33 +7,28 @@ pretrain artifact holds its task.json, so a run can be repeated without Ray:
     torchrun --nproc-per-node 2 -m llm.pretrain TASK.json FOLDER
 """
 
-import os
-import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
+from llm.alone import join_torchrun, leave_torchrun, train_alone  # noqa: F401 - llm.ppo_run
 from llm.artifact import write_model, write_shape
 from llm.batch import NextToken
 from llm.config import SamplingConfig
 from llm.data import Block, Cursor, require_training_text
-from llm.errors import UserError
 from llm.evaluate import evaluate
 from llm.generate import write
 from llm.metrics import Event, step_line
 from llm.model import Transformer
-from llm.outside import Outside, stopping_on_sigterm
+from llm.outside import Outside
 from llm.run import Run, Setting
 from llm.size import flops_per_token
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
 from llm.tokenizer import Tokenizer
 from llm.train import autocast
 from llm.units import units_of
-from llm.world import use_gpu
 
 
 class Pretraining:
@@ -106,30 +101,11 @@ def pretraining(task: PretrainTask, outside: Outside) -> tuple[Run, Pretraining]
     return Run(task, recipe, setting, outside), recipe
 
 
-def main(task_file: Path, folder: Path) -> None:
-    """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
-    join_torchrun()
-    folder.mkdir(parents=True, exist_ok=True)
-    task = replace(read_task(task_file), folder=str(folder))
-    run, _ = pretraining(task, stopping_on_sigterm(Outside(show)))
+def pretrain(task: PretrainTask, outside: Outside) -> Event:
+    """Run a task in this process of possibly many; returns its final figures."""
     require_training_text(units_of(task.data), task.data)
-    run.run()
-    leave_torchrun()
-
-
-def join_torchrun() -> None:
-    """Become one of torchrun's processes, if it started this one."""
-    if "RANK" in os.environ:
-        if use_gpu():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group()
-
-
-def leave_torchrun() -> None:
-    """End together: gloo aborts a process that leaves while another still writes."""
-    if dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+    run, _ = pretraining(task, outside)
+    return run.run()
 
 
 def show(event: Event) -> None:
@@ -141,7 +117,4 @@ def show(event: Event) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
-    except UserError as error:
-        sys.exit(str(error))
+    train_alone(read_task, pretrain, show)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from cluster.config import ClusterConfig
-from cluster.train import on_workers
+from cluster.room import demand_of
+from cluster.workers import Job, on_workers
 from llm.align import align as align_here
 from llm.align_task import AlignTask
 from llm.metrics import Emit, Event
@@ -14,4 +15,5 @@ def align(
     task: AlignTask, cluster: ClusterConfig, emit: Emit, fence: Callable[[], bool] = always
 ) -> Event:
     """Train a task on the connected cluster; returns its final figures."""
-    return on_workers(align_here, task, cluster, emit, fence)
+    mirror = task.train.checkpoint.mirror
+    return on_workers(Job(align_here, task, cluster, demand_of(cluster), mirror, fence), emit)

@@ -9,7 +9,7 @@ relies on an earlier one: each says in which weights, lying in the object store,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from ray import ObjectRef
 from ray.exceptions import RayTaskError
 
 from cluster.config import ClusterConfig
-from cluster.train import on_workers
+from cluster.room import demand_of
+from cluster.workers import Job, on_workers
 from llm.align_config import ActorsConfig
 from llm.artifact import read_model
 from llm.errors import SpecError, UserError
@@ -49,13 +50,21 @@ def ppo(
     if task.config.rule and not task.reward:
         load_rule(task.config.rule)  # a rule that is not there is said before anything starts
     actors = task.config.actors
+    count = actors.writers + actors.judges if actors else 0
+    job = Job(
+        ppo_here,
+        task,
+        cluster,
+        demand_of(cluster, spare_cpus=count * cluster.cpus_per_worker),
+        task.config.checkpoint.mirror,
+        fence,
+    )
     if actors is None:
-        return on_workers(ppo_here, task, cluster, emit, fence)
+        return on_workers(job, emit)
     require_room(actors, cluster)
     crew = hire(task, actors, cluster)
     try:
-        loop = partial(learn_apart, crew)
-        return on_workers(loop, task, cluster, emit, fence)
+        return on_workers(replace(job, loop=partial(learn_apart, crew)), emit)
     finally:
         for actor in (*crew.writers, *crew.judges):
             ray.kill(actor)

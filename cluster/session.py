@@ -35,6 +35,10 @@ WORKER_ENVIRONMENT = {
 QUIET = {
     # The controller notices ends and falls at this interval (Ray's default is 2 s).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A place for workers is there at once or not at all, since we look before we begin.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
+    # A node that will be reclaimed leaves us half a minute.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

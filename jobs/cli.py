@@ -1,11 +1,12 @@
-"""The command line: check, plan, run, generate, serve, chat, key, audit, schema, version.
+"""The command line: check, plan, run, rehearse, generate, serve, chat, key, audit, schema, version.
 
 What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
-for the rest; Ctrl-C ends with 130. torch and ray are imported by the two commands that need them,
-inside, so that everything else answers at once.
+for the rest; Ctrl-C and SIGTERM end with 130. torch and ray are imported by the commands that need
+them, inside, so that everything else answers at once.
 """
 
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from jobs.graph import order
 from jobs.load import load
 from jobs.plan import resolve
 from jobs.version import installed
-from llm.errors import UserError
+from llm.errors import Stopped, TrainingError, UserError
 
 app = typer.Typer(
     name="humpty",
@@ -44,13 +45,31 @@ def told_plainly() -> Iterator[None]:
     """Mistakes of the user become a message and an exit code; bugs keep their traceback."""
     try:
         yield
+    except (Stopped, TrainingError) as error:
+        typer.echo(f"{error}\nTo go on:\n  {same_command()}", err=True)
+        raise typer.Exit(error.exit_code) from None
     except UserError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        again = shlex.join(["python", "-m", "jobs", *sys.argv[1:]])
-        typer.echo(f"\nStopped. The same command goes on where it was:\n  {again}", err=True)
+        again = "The same command goes on where it was"
+        typer.echo(f"\nStopped. {again}:\n  {same_command()}", err=True)
         raise typer.Exit(130) from None
+
+
+def same_command() -> str:
+    """What was typed, for a shell."""
+    return shlex.join(["python", "-m", "jobs", *sys.argv[1:]])
+
+
+@contextmanager
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """Inside the block SIGTERM interrupts as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()
@@ -79,11 +98,28 @@ def plan(file: File, overrides: Overrides = None) -> None:
 @app.command()
 def run(file: File, overrides: Overrides = None) -> None:
     """Do what is not done yet; after an interruption, go on where it was."""
-    with told_plainly():
+    with told_plainly(), sigterm_is_ctrl_c():
         spec = load(file, overrides or ())
         from jobs.run import run as run_spec
 
         run_spec(spec)
+
+
+@app.command()
+def rehearse(
+    file: File,
+    overrides: Overrides = None,
+    falls: Annotated[
+        str,
+        typer.Option("--falls", help="Which: worker,node,data,driver,disk,damage,slow; or all."),
+    ] = "all",
+) -> None:
+    """Let a spec fall at toy size in every way, and see whether it gets up again exactly."""
+    with told_plainly():
+        from jobs.rehearse import rehearse as rehearse_falls
+
+        code = rehearse_falls(file, overrides or (), falls)
+    raise typer.Exit(code)
 
 
 @app.command()

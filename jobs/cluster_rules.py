@@ -37,5 +37,8 @@ def of_falls(stage: Stage) -> Findings:
     if isinstance(stage, PpoStage) and stage.faults.spike != "ignore":
         message = f"{stage.faults.spike!r} has no place in a ppo; its `guards` watch over it"
         yield ("faults", "spike"), message
+    if isinstance(stage, PpoStage) and stage.faults.not_finite == "roll_back":
+        message = "'roll_back' is not allowed in a ppo, which writes its own data; stop or skip"
+        yield ("faults", "not_finite"), message
     if isinstance(stage, LoopConfig) and stage.checkpoint.mirror == "":
         yield ("checkpoint", "mirror"), "is empty; give a folder or a URI, or leave it out"

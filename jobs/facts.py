@@ -12,8 +12,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from jobs.feedback import measure
+from jobs.feedback import measure as measure_feedback
 from jobs.graph import expanded
+from jobs.measured import Measured, measure, write_speed
 from jobs.spec import (
     FEEDBACK,
     PYDOC,
@@ -100,6 +101,8 @@ class Facts:
     flops_per_second: float | None = None
     """What a training in this storage reached most recently."""
     count_rows: Callable[[Path, int, int, int], int] = count_rows
+    measure: Callable[[Path], Measured] = measure
+    write_speed: Callable[[Path], float | None] = write_speed
 
     def artifact(self, stage: str, fingerprint: str) -> Artifact | None:
         """The artifact of this name, finished or not."""
@@ -162,7 +165,7 @@ def sources_of(stage: CorpusStage, spec: Spec, keys: Keys) -> SourceFacts:
 def look_at_examples(spec: Spec, data: RowsConfig, keys: Keys) -> Text:
     """Size and digest of a data set of an alignment; of what people said also if it is nothing."""
     if data.shards == (FEEDBACK,):
-        return Text(*measure(data, spec))
+        return Text(*measure_feedback(data, spec))
     return look_at(spec, None, data.shards, keys)
 
 

@@ -153,7 +153,7 @@ def pretrain(work: Work) -> Metrics:
     )
     write_json(work.folder / "task.json", task.to_json())
     with Watch(work.console) as watch:
-        metrics = pretrain_on_cluster(task, work.plan.cluster, watch)
+        metrics = pretrain_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics
 

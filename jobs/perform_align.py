@@ -52,7 +52,7 @@ def align(work: Work) -> Metrics:
     task = new_task(kind, work.folder, work.parent("from"), examples, config, work.stage.seed)
     write_json(work.folder / "task.json", task.to_json())
     with Watch(work.console) as watch:
-        metrics = align_on_cluster(task, work.plan.cluster, watch)
+        metrics = align_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return {**metrics, "steps": task.train.steps}
 
@@ -78,7 +78,7 @@ def ppo(work: Work) -> Metrics:
     )
     write_json(work.folder / "task.json", task.to_json())
     with Watch(work.console) as watch:
-        metrics = ppo_on_cluster(task, work.plan.cluster, watch)
+        metrics = ppo_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics
 

@@ -21,9 +21,11 @@ from jobs.fingerprint import FORMAT, fingerprint
 from jobs.graph import expanded, order, tokens_of
 from jobs.inputs import bytes_of_sources, bytes_read, known_to
 from jobs.reasons import why_again, why_new
+from jobs.saving import Saving, often_enough, saving_of
 from jobs.serve_rules import of_memory
 from jobs.spec import (
     MODELS,
+    TRAININGS,
     AnyStage,
     CorpusStage,
     DpoStage,
@@ -40,6 +42,7 @@ from jobs.spec import (
     references,
 )
 from llm.config import ModelConfig
+from llm.size import parameters
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class StagePlan:
     model: ModelConfig | None = None
     """The model that it makes or uses."""
     estimate: Estimate | None = None
+    saving: Saving | None = None
+    """How often it should save; None if there is nothing to train."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What it measured, if it is finished."""
 
@@ -182,7 +187,30 @@ def plan_stage(
         model=model,
         estimate=estimate(stage, vocab, cluster, facts),
     )
-    return judged(plan, facts, builds_on)
+    return with_saving(judged(plan, facts, builds_on), cluster, facts)
+
+
+def with_saving(plan: StagePlan, cluster: ClusterConfig, facts: Facts) -> StagePlan:
+    """The same with what saving costs and how often it pays, if there is something to train."""
+    stage, written = plan.stage, plan.written
+    if plan.cached or not isinstance(stage, TRAININGS):
+        return plan
+    assert isinstance(written, TRAININGS) and plan.folder and plan.model and plan.vocab_size
+    step = None
+    if isinstance(stage, PretrainStage) and plan.estimate:
+        step = plan.estimate.seconds / stage.steps
+    saving = saving_of(
+        stage,
+        sum(parameters(plan.model, plan.vocab_size).values()),
+        step,
+        cluster,
+        facts.measure(plan.folder),
+        facts.write_speed(plan.folder.parents[2]),  # the storage, of which all is one disk
+    )
+    if isinstance(stage, PretrainStage):
+        stage = often_enough(stage, written, saving)
+        saving = replace(saving, every=stage.checkpoint.every)
+    return replace(plan, stage=stage, saving=saving)
 
 
 def served(

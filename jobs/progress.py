@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -95,6 +96,44 @@ class Watch:
         """A guard of PPO has acted."""
         self.say(f"step {event['step']}: {event['message']}", style="bold yellow")
 
+    def fell(self, event: Event) -> None:
+        """A group of workers has ended, and the next is started."""
+        self.say(f"fell: {event['cause']}; starting again", style="bold yellow")
+        self.bar.update(self.task, description="starting the workers again")
+
+    def stands_again(self, event: Event) -> None:
+        """The steps from a checkpoint to a fall are trained again."""
+        redone, lost = event["redone"], duration(event["lost"])
+        steps = f"{redone:,} step{'s' if redone != 1 else ''} redone"
+        self.say(f"step {event['step']}: up again, {steps}, {lost} lost", style="bold green")
+
+    def passed_over(self, event: Event) -> None:
+        """A checkpoint is damaged."""
+        name = Path(event["path"]).name
+        self.say(f"checkpoint {name} is set aside: {event['why']}", style="bold yellow")
+
+    def left_out(self, event: Event) -> None:
+        """A step would have spoiled the weights."""
+        done = FAULTS[event["action"]]
+        self.say(f"step {event['step']}: {event['why']}; {done}", style="bold yellow")
+
+    def resized(self, event: Event) -> None:
+        """The cluster has become smaller or larger."""
+        self.say(f"from {event['workers_from']} to {event['workers_to']} workers", style="bold")
+
+    def waits(self, event: Event) -> None:
+        """The cluster has no room for the workers."""
+        wanted = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
+        self.say(f"waiting for room for {wanted} on the cluster; there is for {event['room']}")
+
+    def saved_early(self, event: Event) -> None:
+        """Somebody asked for a save."""
+        self.say(f"step {event['step']}: saved early ({event['why']})", style="bold")
+
+    def not_mirrored(self, event: Event) -> None:
+        """A copy of a checkpoint could not be made."""
+        self.say(f"step {event['step']}: no copy in the mirror: {event['why']}", "bold yellow")
+
     def sampled(self, event: Event) -> None:
         """The model wrote something."""
         between = "  ->  " if self.chat else ""
@@ -162,4 +201,18 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "validation": Watch.validated,
     "sample": Watch.sampled,
     "guard": Watch.warned,
+    "fall": Watch.fell,
+    "again": Watch.stands_again,
+    "damaged": Watch.passed_over,
+    "fault": Watch.left_out,
+    "resized": Watch.resized,
+    "waiting": Watch.waits,
+    "saved_early": Watch.saved_early,
+    "mirror_failed": Watch.not_mirrored,
 }
+
+FAULTS = {
+    "skip": "its update is left out",
+    "roll_back": "back to the last checkpoint, without it",
+}
+"""What is done about a step that would spoil the weights."""

@@ -1,14 +1,16 @@
 """Runs a plan: one stage after the other, each into a folder that counts only once it is whole.
 
 A stage works inside its artifact folder and its manifest is written last; a folder without one is
-unfinished, and the stage goes on in it. After every stage the plan is resolved anew, since a
-tokenizer tells the vocabulary. Ray is started when the first stage needs it.
+unfinished, and the stage goes on in it. One run at a time holds the folder (llm/lease.py), and what
+befalls the run is on record there (llm/events.py). After every stage the plan is resolved anew,
+since a tokenizer tells the vocabulary. Ray is started when the first stage needs it.
 """
 
 import platform
+import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,17 @@ from jobs.facts import MANIFEST, Facts, gather, refresh
 from jobs.feedback import TRIES, take
 from jobs.perform import PERFORM, Work
 from jobs.plan import Plan, StagePlan, resolve
+from jobs.progress import telling
 from jobs.spec import GenerateStage, PpoStage, Spec, TokenizerStage
 from jobs.version import installed
+from llm import lease
 from llm.errors import DataError
+from llm.events import note
+from llm.falls import account_of, falls_line
 from llm.files import write_atomic, write_json
+from llm.lease import Holding
 from llm.metrics import duration, quantity, size_of, validation_line
+from llm.pulse import last_pulse
 
 
 def run(spec: Spec) -> None:
@@ -56,18 +64,41 @@ def gather_and_keep(spec: Spec) -> Facts:
 
 def perform(plan: Plan, stage: StagePlan, console: Console, stack: ExitStack) -> None:
     """Do one stage and commit its artifact."""
-    began = time.time()
-    work = Work(plan, stage, console)
-    work.folder.mkdir(parents=True, exist_ok=True)
-    if needs_ray(stage):
-        start_ray(plan, console, stack)
-    metrics = PERFORM[stage.kind](work)
-    seconds = round(time.time() - began, 1)
-    write_json(
-        work.folder / MANIFEST,
-        {**stage.manifest, "metrics": metrics, "seconds": seconds, "code": code(), "at": began},
-    )
-    console.print(f"done in {duration(seconds)}: {work.folder}", highlight=False, soft_wrap=True)
+    folder = Work(plan, stage, console).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder, console) as holding:
+        if (folder / MANIFEST).exists():
+            console.print("another run has just made it; nothing to do", highlight=False)
+            return
+        began = time.time()
+        work = Work(plan, stage, console, holding.fence)
+        if needs_ray(stage):
+            start_ray(plan, console, stack)
+        metrics = PERFORM[stage.kind](work) | account_of(folder).metrics()
+        seconds = round(time.time() - began, 1)
+        holding.require()
+        write_json(
+            folder / MANIFEST,
+            {**stage.manifest, "metrics": metrics, "seconds": seconds, "code": code(), "at": began},
+        )
+    console.print(f"done in {duration(seconds)}: {folder}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def held(folder: Path, console: Console) -> Iterator[Holding]:
+    """The folder is this run's inside the block; a fall of the run before is put on record."""
+    with ExitStack() as stack:
+        with telling(console, "looking for other runs") as say:
+            holding = stack.enter_context(lease.holding(folder, say))
+        if holding.fallen:
+            before = f"process {holding.fallen.pid} on {holding.fallen.host}"
+            note(folder, "fall", cause=f"the run ended without a word ({before})")
+        try:
+            yield holding
+        except KeyboardInterrupt:
+            if holding.fence():
+                note(folder, "stopped", step=(last_pulse(folder) or (0,))[0])
+            raise
 
 
 def needs_ray(stage: StagePlan) -> bool:
@@ -82,8 +113,10 @@ def start_ray(plan: Plan, console: Console, stack: ExitStack) -> None:
     from cluster.session import is_connected, session
 
     if not is_connected():
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         with console.status("starting Ray"):
             stack.enter_context(session(plan.cluster, actors_of(plan)))
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place
 
 
 def actors_of(plan: Plan) -> int:
@@ -126,6 +159,8 @@ def figures(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "passes" in metrics:
         passes = (f"{name} {count:.3g}" for name, count in metrics["passes"].items())
         yield f"passes over {', '.join(passes)}"
+    if fell := falls_line(metrics):
+        yield fell
 
 
 def code() -> dict[str, str]:

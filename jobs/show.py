@@ -12,6 +12,7 @@ from jobs.graph import tokens_of
 from jobs.plan import Plan, StagePlan
 from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows
+from jobs.show_saving import saving_rows
 from jobs.show_serve import serve_rows
 from jobs.spec import (
     CorpusStage,
@@ -91,6 +92,8 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
             yield "sampling", sampling(generate)
         case ServeStage() as serve:
             yield from serve_rows(serve)
+    if stage.saving:
+        yield from saving_rows(stage.saving, plan.cluster.mtbf_hours)
     if stage.folder:
         yield "folder", near(stage.folder)
 

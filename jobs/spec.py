@@ -196,6 +196,9 @@ Stage = CorpusStage | TokenizerStage | PretrainStage | ExampleStage | GenerateSt
 AnyStage = Stage | TokensStage
 """What a plan can hold."""
 
+TRAININGS = PretrainStage | ExampleStage
+"""Stages that train a model, with checkpoints."""
+
 MODELS = ("pretrain", "sft", "dpo", "ppo")
 """Kinds whose artifact is a model that writes."""
 

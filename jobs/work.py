@@ -10,6 +10,7 @@ from jobs.facts import MANIFEST
 from jobs.plan import Plan, StagePlan
 from jobs.spec import PYDOC
 from llm.files import write_json
+from llm.outside import always
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Work:
     plan: Plan
     stage: StagePlan
     console: Console
+    fence: Callable[[], bool] = always
+    """Whether the stage's folder is still this run's."""
 
     @property
     def folder(self) -> Path:

@@ -4,27 +4,37 @@
 
 Weights, optimizer and data position are written under a temporary name, forced to disk, listed
 with their sha256 in manifest.json, and only then given their final name: a folder called
-step-NNNNNN is whole, or was damaged later, which `newest` notices and says. There is no random
-generator to save: all randomness is drawn from (seed, step, slot).
+step-NNNNNN is whole, or was damaged later, which `damage` notices. It goes as it came: one rename
+takes its name away, then its files are removed. There is no random generator to save: all
+randomness is drawn from (seed, step, slot).
+
+Of a model that is shared out every process writes its own rows (`llm.pieces`). A checkpoint of
+either kind is loaded by any number of processes, whether they share out the model or not.
 """
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from llm.config import KeepConfig
 from llm.data import Cursor
-from llm.errors import ArtifactError
+from llm.errors import ArtifactError, TrainingError
 from llm.files import sha256, sync_folder, write_json
+from llm.outside import always
+from llm.pieces import Pieces, Tensors, piece_of, write_pieces
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
+COMMITTED = re.compile(r"step-\d{6,}")
 
 
 @dataclass
@@ -49,120 +59,225 @@ class Position:
         return cls(**{**record, "cursor": Cursor(**record["cursor"])})
 
 
+# -- writing ---------------------------------------------------------------------------------------
+
+
 def save(
     folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
 ) -> Path:
-    """Commit a checkpoint below `folder`; returns its path."""
-    target = folder / f"step-{position.step:06d}"
-    temporary = folder / f".step-{position.step:06d}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_weights(model, temporary / "model.safetensors")
-    save_file(optimizer_tensors(model, optimizer), temporary / "optimizer.safetensors")
-    write_json(temporary / "state.json", position.to_json())
-    seal(temporary)
-    shutil.rmtree(target, ignore_errors=True)  # of an attempt that fell after this step
-    os.replace(temporary, target)
-    sync_folder(folder)
-    return target
+    """Commit a checkpoint of a model that is not shared out, below `folder`; returns its path."""
+    temporary = unfinished(folder, position.step, os.getpid())
+    digests = write_parts(temporary, parts_of(model, optimizer))
+    return commit(temporary, position, digests)
 
 
-def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """A model's parameters as safetensors; tied ones once."""
-    save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, path)
+def parts_of(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0
+) -> dict[str, Pieces]:
+    """What process `rank` writes: of tensors that all have, only the first writes anything."""
+    parts = {"model": model_tensors(model), "optimizer": optimizer_tensors(model, optimizer)}
+    return {
+        part: {
+            name: piece
+            for name, piece in ((name, piece_of(tensor)) for name, tensor in tensors.items())
+            if (rank == 0 if piece.whole else len(piece.rows))
+        }
+        for part, tensors in parts.items()
+    }
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> None:
-    """Fill a model's parameters in place, or say which do not fit."""
-    copy_tensors(dict(model.named_parameters()), read_tensors(path), path)
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); remove its folder and run the same command again"
-        ) from error
+def model_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A model's parameters; tied ones once."""
+    return dict(model.named_parameters())
 
 
 def optimizer_tensors(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
-    """The optimizer's state as flat tensors named `parameter/slot`."""
+    """The optimizer's state as tensors named `parameter/slot`."""
     return {
-        f"{name}/{slot}": value.contiguous()
+        f"{name}/{slot}": value
         for name, parameter in model.named_parameters()
-        for slot, value in optimizer.state[parameter].items()
+        for slot, value in optimizer.state.get(parameter, {}).items()
     }
+
+
+def unfinished(folder: Path, step: int, writer: int) -> Path:
+    """Where a checkpoint is until it is committed; `writer` keeps those of two runs apart."""
+    return folder / f".{name_of(step)}.{writer}.tmp"
+
+
+def name_of(step: int) -> str:
+    """What a checkpoint's folder is called."""
+    return f"step-{step:06d}"
+
+
+def step_of(path: Path) -> int:
+    """The inverse of `name_of`."""
+    return int(path.name.removeprefix("step-"))
+
+
+def write_parts(temporary: Path, parts: Mapping[str, Pieces], suffix: str = "") -> dict[str, str]:
+    """Write one process's files, of which `suffix` says whose they are; returns their sha256."""
+    temporary.mkdir(parents=True, exist_ok=True)
+    names = {part: f"{part}{suffix}.safetensors" for part in parts}
+    return {name: write_pieces(temporary / name, parts[part]) for part, name in names.items()}
+
+
+def commit(
+    temporary: Path,
+    position: Position,
+    digests: dict[str, str],
+    may_write: Callable[[], bool] = always,
+) -> Path:
+    """Give what all processes have written its final name; returns it.
+
+    Raises TrainingError if another run has taken over the folder.
+    """
+    write_json(temporary / STATE, position.to_json())
+    digests = {**digests, STATE: sha256(temporary / STATE)}
+    write_json(temporary / MANIFEST, {"files": dict(sorted(digests.items()))})
+    if not may_write():
+        raise TrainingError(
+            f"{temporary.parent}: another run has taken over this folder, so step "
+            f"{position.step} was not saved and this run ends; the other run goes on undisturbed"
+        )
+    return give_name(temporary, position.step)
+
+
+def give_name(temporary: Path, step: int) -> Path:
+    """Commit what is written: from here on it is found."""
+    target = temporary.with_name(name_of(step))
+    if target.exists():  # of a time before a roll back
+        remove(target)
+    os.replace(temporary, target)
+    sync_folder(target.parent)
+    sync_folder(target.parent.parent)
+    return target
+
+
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """A model's parameters as safetensors; tied ones once."""
+    write_pieces(path, {name: piece_of(p) for name, p in model_tensors(model).items()})
+
+
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def load(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Put a checkpoint's weights and optimizer state in place; returns its position."""
     load_weights(model, path / "model.safetensors")
-    saved = read_tensors(path / "optimizer.safetensors")
+    saved = Tensors(path / "optimizer.safetensors")
+    slots: dict[str, list[str]] = {}
+    for key in saved.shapes:
+        name, _, slot = key.rpartition("/")
+        slots.setdefault(name, []).append(slot)
+    fused = any(group.get("fused") for group in optimizer.param_groups)
     for name, parameter in model.named_parameters():
-        slots = {key.rpartition("/")[2]: key for key in saved if key.rpartition("/")[0] == name}
-        # AdamW keeps `step` on the CPU, the moments where the parameter is.
-        optimizer.state[parameter] = {
-            slot: saved[key] if slot == "step" else saved[key].to(parameter.device)
-            for slot, key in slots.items()
+        state = {
+            slot: room_for(saved, f"{name}/{slot}", parameter, fused)
+            for slot in slots.get(name, [])
         }
+        for slot, tensor in state.items():
+            saved.fill(f"{name}/{slot}", piece_of(tensor))
+        optimizer.state[parameter] = state
     return read_position(path)
+
+
+def room_for(saved: Tensors, name: str, parameter: torch.nn.Parameter, fused: bool) -> torch.Tensor:
+    """An empty tensor for an optimizer's moment of a parameter, or for its count of steps.
+
+    The count is where AdamW keeps it: beside the parameter if it is fused, else on the CPU.
+    """
+    if saved.shapes[name] == tuple(parameter.shape):
+        return torch.empty_like(parameter)
+    return torch.empty(saved.shapes[name], device=parameter.device if fused else "cpu")
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Fill a model's parameters in place, or say which do not fit.
+
+    `path` is that of whole weights; a checkpoint of a shared model has its pieces in their place.
+    """
+    saved = Tensors(path)
+    wrong = misfit(saved, model)
+    if wrong:
+        raise ArtifactError(f"{path}: {wrong}; load it with the spec it was trained with")
+    for name, parameter in model_tensors(model).items():
+        saved.fill(name, piece_of(parameter))
+
+
+def misfit(saved: Tensors, model: torch.nn.Module) -> str | None:
+    """Which saved weights a model has no place for; None if they fit."""
+    own = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    missing, extra = (
+        sorted(own.keys() - saved.shapes.keys()),
+        sorted(saved.shapes.keys() - own.keys()),
+    )
+    if missing or extra:
+        return f"does not fit this model: missing {missing[:3]}, unexpected {extra[:3]}"
+    for name, shape in own.items():
+        if shape != saved.shapes[name]:
+            return f"{name} is {saved.shapes[name]}, this model needs {shape}"
+    return None
 
 
 def read_position(path: Path) -> Position:
     """How far a checkpoint's run had come."""
-    return Position.from_json(json.loads((path / "state.json").read_text()))
-
-
-def copy_tensors(own: dict[str, torch.Tensor], saved: dict[str, torch.Tensor], path: Path) -> None:
-    """Copy saved tensors into own ones of the same names and shapes."""
-    missing, extra = sorted(own.keys() - saved.keys()), sorted(saved.keys() - own.keys())
-    if missing or extra:
-        raise ArtifactError(
-            f"{path}: does not fit this model: missing {missing[:3]}, unexpected {extra[:3]}; "
-            "load it with the spec it was trained with"
-        )
-    for name, tensor in own.items():
-        if tensor.shape != saved[name].shape:
-            raise ArtifactError(
-                f"{path}: {name} is {tuple(saved[name].shape)}, this model needs "
-                f"{tuple(tensor.shape)}; load it with the spec it was trained with"
-            )
-        with torch.no_grad():
-            tensor.copy_(saved[name])
-
-
-def seal(folder: Path) -> None:
-    """Force a folder's files to disk and list them with their sha256 in its manifest."""
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
-    for path in files:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    write_json(folder / MANIFEST, {"files": {path.name: sha256(path) for path in files}})
+    return Position.from_json(json.loads((path / STATE).read_text()))
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if it is whole."""
+    """What is wrong with a checkpoint, or None if it is whole; reads all of it."""
     try:
         listed = json.loads((path / MANIFEST).read_text())["files"]
-        for name, digest in listed.items():
-            if sha256(path / name) != digest:
-                return f"{name} has changed since it was written"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if lacking := unlisted(set(listed)):
+            return f"its manifest lists no {lacking}"
+        with ThreadPoolExecutor(min(len(listed), os.cpu_count() or 1)) as threads:
+            digests = threads.map(lambda name: sha256(path / name), listed)
+            for name, digest in zip(listed, digests, strict=True):
+                if digest != listed[name]:
+                    return f"{name} has changed since it was written"
+        read_position(path)
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
+def unlisted(names: set[str]) -> str | None:
+    """A file that every checkpoint has and this one has not."""
+    if STATE not in names:
+        return STATE
+    for part in ("model", "optimizer"):
+        pieces = [name for name in names if name.startswith(f"{part}-")]
+        size = int(pieces[0][-17:-12]) if pieces else 0
+        wanted = {f"{part}{suffix(rank, size)}.safetensors" for rank in range(size)}
+        if lacking := (wanted or {f"{part}.safetensors"}) - names:
+            return min(lacking)
+    return None
+
+
+def suffix(rank: int, size: int) -> str:
+    """What tells a process's files from those of the others."""
+    return f"-{rank:05d}-of-{size:05d}"
+
+
+# -- keeping ---------------------------------------------------------------------------------------
+
+
 def steps(folder: Path) -> list[Path]:
     """The committed checkpoints below `folder`, oldest first."""
-    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.partition("-")[2]))
+    found = (path for path in folder.glob("step-*") if COMMITTED.fullmatch(path.name))
+    return sorted(found, key=step_of)
 
 
 def newest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
-    """The newest undamaged checkpoint; says which damaged ones it passes over."""
+    """The newest undamaged checkpoint, to look at; says which damaged ones it passes over.
+
+    A run that goes on asks `llm.settle`, so that all its processes get the same answer.
+    """
     for path in reversed(steps(folder)):
         wrong = damage(path)
         if wrong is None:
@@ -171,11 +286,24 @@ def newest(folder: Path, warn: Callable[[str], None] = print) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int, best_step: int | None) -> None:
-    """Remove all but the `keep` newest checkpoints and the best; the marker goes first."""
-    for path in steps(folder)[:-keep]:
-        if best_step is None or path.name != f"step-{best_step:06d}":
-            (path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".step-*.tmp"):  # of attempts that fell while saving
+def prune(folder: Path, keep: KeepConfig, best_step: int | None) -> None:
+    """Remove what need not be kept, and what attempts have left that fell while they saved."""
+    sweep(folder)
+    for path in steps(folder)[: -keep.last]:
+        step = step_of(path)
+        best = keep.best and step == best_step
+        if not best and not (keep.every and step % keep.every == 0):
+            remove(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what is neither committed nor being written."""
+    for path in folder.glob(".step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Take a checkpoint's name away, then remove it: nobody ever finds half of it."""
+    hidden = path.with_name(f".{path.name}.{time.time_ns()}.tmp")
+    os.replace(path, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)

@@ -4,9 +4,11 @@ The bytes go to a temporary name in the same folder, are forced to disk, and tak
 in one rename; then the folder entry itself is forced to disk.
 """
 
+import errno
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +52,29 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as readable JSON, in one step."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class Appender:
+    """A file held open, to which whole pieces are added.
+
+    Whoever replaces the file makes an end of it: what a process that has outlived its time still
+    adds goes to the old file, and harms nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        weakref.finalize(self, os.close, self.handle)
+
+    def add(self, content: str) -> None:
+        """Write in one go; half of it, on a full disk, is an error."""
+        piece = content.encode()
+        if os.write(self.handle, piece) != len(piece):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def sync(self) -> None:
+        """Force it to disk."""
+        os.fsync(self.handle)
 
 
 def sha256(path: Path) -> str:

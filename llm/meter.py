@@ -5,6 +5,7 @@ is the best measured so far, since one measurement may fall together with other 
 The first step waits until the stream has started, so it counts in no total.
 """
 
+import math
 from typing import Any
 
 from llm.train import StepReport
@@ -31,9 +32,13 @@ class Meter:
         return len(self.window) == 1 and not self.seen
 
     def read(self, steps: int) -> dict[str, Any]:
-        """Figures of the steps since the last reading, of `steps` in all."""
+        """Figures of the steps since the last reading, of `steps` in all.
+
+        Losses that are not finite, whose updates were left out, do not count; the newest's does.
+        """
         window, self.window = self.window, []
         newest = window[-1]
+        sound = [r for r in window if math.isfinite(r.loss + r.grad_norm)]
         tokens = sum(report.tokens for report in window)
         seconds = sum(report.seconds for report in window)
         waited = sum(report.waited for report in window)
@@ -41,7 +46,7 @@ class Meter:
         return {
             "step": newest.step,
             "steps": steps,
-            "loss": sum(report.loss * report.tokens for report in window) / tokens,
+            "loss": sum(r.loss * r.tokens for r in sound) / sum(r.tokens for r in sound),
             "lr": newest.lr,
             "grad_norm": newest.grad_norm,
             "tokens_per_second": tokens / seconds,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llm.files import write_atomic
+from llm.files import Appender, write_atomic
 
 Event = dict[str, Any]
 Emit = Callable[[Event], None]
@@ -22,21 +22,25 @@ class RunLog:
     def __init__(self, path: Path | None, emit: Emit) -> None:
         self.path = path
         self.emit = emit
+        self.file: Appender | None = None
 
     def rewind(self, step: int) -> None:
         """Drop events of steps after `step`, and a last line that was cut off by a fall."""
-        if self.path is None or not self.path.exists():
+        if self.path is None:
             return
-        kept = [event for event in read_log(self.path) if event["step"] <= step]
+        events = read_log(self.path) if self.path.exists() else []
+        kept = [event for event in events if event["step"] <= step]
         write_atomic(self.path, "".join(json.dumps(event) + "\n" for event in kept))
+        self.file = Appender(self.path)
 
     def __call__(self, event: str, step: int, **values: Any) -> None:
         """Log one event of one step."""
         if self.path is None:
             return
         record = {"event": event, "step": step, **values}
-        with open(self.path, "a") as file:
-            file.write(json.dumps(record) + "\n")
+        if self.file is None:
+            self.file = Appender(self.path)
+        self.file.add(json.dumps(record) + "\n")
         self.emit(record)
 
 

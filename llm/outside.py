@@ -7,8 +7,10 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Literal
 
+from llm.errors import ArtifactError
 from llm.metrics import Emit, Event
 
 Strategy = Literal["ddp", "fsdp"]
@@ -69,6 +71,15 @@ class Outside:
     """Told (doing, step) whenever this process gets on: `step`, `validation`, `save` ..."""
     strategy: Strategy = "ddp"
     """How processes share the model."""
+
+
+def require_own(outside: Outside, folder: Path) -> None:
+    """Refuse to write where another run has taken over."""
+    if not outside.may_write():
+        raise ArtifactError(
+            f"{folder}: another run has taken over this folder, since this one did not renew its "
+            "lease in time; this one ends here and has changed nothing of the other's"
+        )
 
 
 def stopping_on_sigterm(outside: Outside) -> Outside:

@@ -9,11 +9,12 @@ In this order: `share_out`, then the optimizer, then `parallelise`.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
@@ -35,9 +36,7 @@ def share_out(model: nn.Module, world: World, strategy: Strategy) -> None:
     for module in model.modules():
         if isinstance(module, Block):
             fully_shard(module, mesh=mesh)
-    root = fully_shard(model, mesh=mesh)
-    # Else the first module to be called counts as the root, and validation may call a block first.
-    root._get_fsdp_state()._lazy_init()
+    fully_shard(model, mesh=mesh)
 
 
 def parallelise(model: nn.Module, world: World) -> nn.Module:
@@ -56,20 +55,25 @@ def shared_out(model: nn.Module) -> bool:
 def gathered(model: nn.Module) -> Iterator[None]:
     """Inside, `model` is a plain one with all its weights, and processes may do as they like.
 
-    Entered by all processes together; without gradients. It costs 4 bytes a parameter in each of
-    them; a process that is through does not wait for the others.
+    Entered by all processes together, but a process that is through does not wait for the others.
+    It takes 4 bytes a parameter in each. The hooks of `fully_shard` are off: they note all passes,
+    to fetch layers ahead in backward passes, and the notes must be the same in all processes.
     """
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    for part in parts:
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
+    hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in parts]
+    owners = model.modules() if parts else ()
+    rows = [(owner, *named) for owner in owners for named in owner.named_parameters(recurse=False)]
     try:
+        for part in parts:
+            part._forward_pre_hooks, part._forward_hooks = OrderedDict(), OrderedDict()
+        for owner, name, own in rows:
+            setattr(owner, name, nn.Parameter(whole(own.detach()), own.requires_grad))
         yield
     finally:
-        for part in parts:
-            part.reshard()
-            # What the root holds is needed again at once, by the backward pass.
-            part.set_reshard_after_forward(part is not model, recurse=False)
+        for owner, name, own in rows:
+            setattr(owner, name, own)
+        for part, (before, behind) in zip(parts, hooks, strict=True):
+            part._forward_pre_hooks, part._forward_hooks = before, behind
 
 
 def synchronised(module: nn.Module, last: bool) -> AbstractContextManager[object]:
@@ -90,4 +94,9 @@ def idle_passes(module: nn.Module, passes: int, slots: int, world: World) -> int
 def clip_gradients(model: nn.Module, limit: float) -> float:
     """Scale the gradient down to norm `limit` (0: leave it); returns the norm it had."""
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return float(whole(norm))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All rows of a tensor of which each process holds its own; called in all of them."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

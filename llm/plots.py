@@ -43,6 +43,12 @@ COLOURS = {
 
 PHASE_COLOURS = dict(zip(PHASES, ("held", "lost", "kept", "more"), strict=True))
 
+MARKS: Any = {
+    "guard": {"color": COLOURS["lost"], "linewidth": 1.2, "dashes": (1, 1.5)},
+    "fall": {"color": COLOURS["soft"], "linewidth": 0.8, "dashes": (1, 2.5)},
+}
+"""Where something happened."""
+
 WIDTH, HEIGHT = 330, 165
 """In CSS pixels; drawings scale with the page."""
 
@@ -170,8 +176,8 @@ def finish(axes: Axes, log: Sequence[Event], *, shares: bool = False) -> None:
     last = max((event["step"] for event in log), default=0)
     axes.set_xlim(0, max(1, last))
     for event in log:
-        if event["event"] == "guard":
-            axes.axvline(event["step"], color=COLOURS["lost"], linewidth=1.2, dashes=(1, 1.5))
+        if event["event"] in MARKS:
+            axes.axvline(event["step"], **MARKS[event["event"]])
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from llm.align_config import PpoConfig
 from llm.data import draw_order
-from llm.errors import TrainingError
 from llm.examples import Prompt
 from llm.experience import Experience, Texts, in_slots, laid_out
 from llm.ppo_math import (
@@ -46,6 +45,9 @@ from llm.world import World
 
 MayLearn = Callable[[float], bool]
 """Asked before the first update, with the mean size of ratio - 1."""
+
+LeaveOut = Callable[[int, str], None]
+"""Told at which step an update is left out, and why; what it raises ends the training."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,15 @@ class Ppo:
         config: PpoConfig,
         on: Setting,
         seed: int,
+        leave_out: LeaveOut,
         mix: PretrainMix | None = None,
     ) -> None:
         self.models, self.optimizer, self.roles, self.mix = models, optimizer, roles, mix
         self.manner, self.config, self.on, self.seed = manner, config, on, seed
-        self.world = on.world
+        self.leave_out, self.world = leave_out, on.world
         self.phases: dict[str, float] = {}
+        self.doing = ""
+        """The phase it is in, or was last."""
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -160,18 +165,25 @@ class Ppo:
         """All updates of a step; none, and no change, if `may_learn` says so."""
         sums: list[Tensor] = []
         norms: list[float] = []
+        ratio: float | None = None
         with self._phase("update"):
             for rows in self._minibatches(step, len(experience.texts)):
-                sums.append(self._backward(step, experience, rows))
-                if not norms:
-                    (ratio,) = self.world.sum(float(sums[0][3]))
+                figures = self._backward(step, experience, rows)
+                if ratio is None:
+                    (ratio,) = self.world.sum(float(figures[3]))
                     if not may_learn(ratio):
                         self.optimizer.zero_grad(set_to_none=True)
                         return None
-                norms.append(self._update(step, rates))
+                norm = self._update(step, rates)
+                if norm is not None:
+                    sums.append(figures)
+                    norms.append(norm)
             self.roles.follow(self.models.policy)
-        loss, clipped, approx_kl, _, value = self.world.sum(*torch.stack(sums).mean(0).tolist())
-        return Updates(loss, clipped, approx_kl, ratio, value, sum(norms) / len(norms))
+        assert ratio is not None
+        means = torch.stack(sums).mean(0).tolist() if sums else [0.0] * 5
+        loss, clipped, approx_kl, _, value = self.world.sum(*means)
+        norm = sum(norms) / max(1, len(norms))
+        return Updates(loss, clipped, approx_kl, ratio, value, norm)
 
     def _minibatches(self, step: int, answers: int) -> Iterator[Tensor]:
         """Rows of all minibatches of a step."""
@@ -222,8 +234,8 @@ class Ppo:
         (loss.loss / tokens).backward()
         return loss.loss.detach() / tokens
 
-    def _update(self, step: int, rates: Rates) -> float:
-        """One step of the optimizer; returns the norm of the policy's gradient."""
+    def _update(self, step: int, rates: Rates) -> float | None:
+        """One step of the optimizer; the norm of the policy's gradient. None: it was left out."""
         norms = {"policy": 0.0}
         for part, module in self.models.named_children():
             if part == "policy" and step < self.config.critic_warmup:
@@ -231,7 +243,10 @@ class Ppo:
             add_gradients(module, self.world)
             limit = self.config.optim.clip or math.inf
             norms[part] = float(nn.utils.clip_grad_norm_(module.parameters(), limit))
-            require_finite(step, part, norms[part])
+            if not math.isfinite(norms[part]):
+                self.optimizer.zero_grad(set_to_none=True)
+                self.leave_out(step + 1, f"the gradient norm of the {part} is {norms[part]}")
+                return None
         for group in self.optimizer.param_groups:
             group["lr"] = getattr(rates, group["part"])
         self.optimizer.step()
@@ -241,7 +256,7 @@ class Ppo:
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         """Adds the seconds of a block to a phase of the step."""
-        start = time.perf_counter()
+        start, self.doing = time.perf_counter(), name
         yield
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
@@ -313,12 +328,3 @@ def add_gradients(module: nn.Module, world: World) -> None:
         parameters, flat.split([p.numel() for p in parameters]), strict=True
     ):
         parameter.grad = part.view_as(parameter)
-
-
-def require_finite(step: int, part: str, norm: float) -> None:
-    """Stop before an update that would spoil the weights."""
-    if not math.isfinite(norm):
-        raise TrainingError(
-            f"step {step + 1}: the gradient norm of the {part} is {norm}; the last checkpoint is "
-            "intact. Lower optim.lr or critic_lr, or train with precision: fp32"
-        )

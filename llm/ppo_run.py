@@ -13,7 +13,6 @@ what happened.
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,15 +23,18 @@ import numpy as np
 
 from llm import checkpoint
 from llm.align_config import PpoConfig
+from llm.alone import train_alone
 from llm.artifact import read_model, write_model
 from llm.chat import Template
 from llm.chat_artifact import write_chat_shape
 from llm.checkpoint import Position
 from llm.config import CheckpointConfig
 from llm.epochs import Draw
-from llm.errors import DataError, Stopped, UserError, stopped_at
+from llm.errors import DataError
 from llm.examples import Comparisons, Prompt, Prompts, rows_in, shortened
 from llm.experience import Experience, describe
+from llm.faults import Guard
+from llm.fell import telling_where
 from llm.guards import (
     Figures,
     Memory,
@@ -46,20 +48,20 @@ from llm.guards import (
 from llm.metrics import Event, RunLog, print_event
 from llm.model import Transformer
 from llm.optim import learning_rate
-from llm.outside import Outside, Wish, stopping_on_sigterm
+from llm.outside import Outside, Wish
 from llm.ppo import Ppo, Rates, Updates
 from llm.ppo_math import next_coefficient
 from llm.ppo_memory import plan_memory
 from llm.ppo_models import ActorCritic, make_ppo_optimizer, manner_of, read_critic, read_judge
 from llm.ppo_task import PpoTask, read_ppo_task
 from llm.ppo_validation import Compared, PpoValidation, best_and_worst
-from llm.pretrain import join_torchrun, leave_torchrun
 from llm.pretrain_mix import PretrainMix
+from llm.pulse import Falls
 from llm.reply import reply
 from llm.roles import Local, Roles
 from llm.rollout import Key
 from llm.room import memory_of, require_room
-from llm.run import Setting
+from llm.run import Setting, beating, grant
 from llm.saver import Saver
 
 MakeRoles = Callable[[PpoTask, Setting, Transformer], Roles]
@@ -78,10 +80,11 @@ class PpoRun:
     ) -> None:
         self.task, self.config = task, task.config
         self.on = on = Setting.current(task.config)
-        self.log = RunLog(
-            Path(task.folder) / "metrics.jsonl" if self._first else None, outside.emit
-        )
-        self.outside = outside
+        self.outside, self.folder = outside, Path(task.folder)
+        own = self.folder if self._first else None
+        self.log = RunLog(own and own / "metrics.jsonl", outside.emit)
+        self.falls = Falls(own, self.log)
+        self.guard = Guard(self.config.faults, self.folder, on.world, outside, self.log)
         self.saver = Saver(self.task.checkpoints, _kept(self.config), on.world, outside, self.log)
         policy, tokenizer = read_model(Path(task.policy))
         self.template = Template(tokenizer)
@@ -99,8 +102,10 @@ class PpoRun:
             self.config,
             on,
             task.seed,
+            self.guard.leave_out_not_finite,
             self.mix,
         )
+        beating(self.models, lambda: outside.beat(self.ppo.doing, self.position.step + 1))
         self.window: list[Event] = []
         self.figures: dict[str, Any] = {}
 
@@ -132,9 +137,14 @@ class PpoRun:
 
     def run(self) -> Event:
         """Train to the end, or to what guards stop; returns the final figures."""
+        with telling_where(self.on.world.rank, lambda: self.position.step + 1, self.folder):
+            return self._run()
+
+    def _run(self) -> Event:
         steps, position = self.config.steps, self.position
         self._require_prompts()
-        self.log.rewind(position.step)
+        self.log.rewind(position.step or -1)
+        self.falls.started(position.step, self.on.world.size)
         self._announce()
         self.validation = self._make_validation()
         verdict = self._validate() if position.step in (0, steps) else None
@@ -154,9 +164,7 @@ class PpoRun:
 
     def _announce(self) -> None:
         if self._first:
-            write_chat_shape(
-                Path(self.task.folder), self.models.policy.config, self.template.tokenizer
-            )
+            write_chat_shape(self.folder, self.models.policy.config, self.template.tokenizer)
         reward = self.models.critic.body.config if self.task.reward else None
         bf16 = self.on.precision == "bf16"
         policy = self.models.policy
@@ -270,16 +278,16 @@ class PpoRun:
     def _after_step(self) -> Verdict | None:
         """Validate and save, if it is time."""
         config, step = self.config, self.position.step
+        self.falls.stepped(step)
         last, verdict = step == config.steps, None
         if last or step % config.validate_every == 0:
             verdict = self._validate()
         wish = Wish(int(self.on.world.max(self.outside.wishes.take())[0]))
         if not stops(verdict) and (last or wish or step % config.checkpoint.every == 0):
             self._save()
+        if wish and not (last or stops(verdict)):
+            grant(wish, step, self.saver, self.falls)
         self.outside.beat("step", step)
-        if wish == Wish.STOP and not (last or stops(verdict)):
-            self.saver.close()
-            raise Stopped(stopped_at(step))
         return verdict
 
     # -- validation and guards ---------------------------------------------------------------------
@@ -357,8 +365,9 @@ class PpoRun:
             assert verdict
             figures |= {"stopped": verdict.kind, "stopped_at": self.position.step}
         if self._first:
-            write_model(Path(self.task.folder), self.models.policy)
+            write_model(self.folder, self.models.policy)
         self.log("end", self.position.step, time=time.time(), **figures)
+        self.falls.ended(self.position.step)
         return figures
 
 
@@ -394,17 +403,5 @@ def ppo(task: PpoTask, outside: Outside) -> Event:
     return PpoRun(task, outside).run()
 
 
-def main(task_file: Path, folder: Path) -> None:
-    """Run a task without Ray, in `folder`; under torchrun in all its processes together."""
-    join_torchrun()
-    folder.mkdir(parents=True, exist_ok=True)
-    task = replace(read_ppo_task(task_file), folder=str(folder))
-    ppo(task, stopping_on_sigterm(Outside(print_event)))
-    leave_torchrun()
-
-
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
-    except UserError as error:
-        sys.exit(str(error))
+    train_alone(read_ppo_task, ppo, print_event, strategies=("ddp",))

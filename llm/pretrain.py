@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from llm.alone import join_torchrun, leave_torchrun, train_alone  # noqa: F401 - llm.ppo_run
+from llm.alone import train_alone
 from llm.artifact import write_model, write_shape
 from llm.batch import NextToken
 from llm.config import SamplingConfig

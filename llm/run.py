@@ -4,6 +4,7 @@ What is learned, from what and how it is measured is a `Recipe`; the rest is the
 same code runs alone, under torchrun and inside Ray Train; only where portions come from differs.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -14,18 +15,29 @@ from typing import Any, Protocol
 from torch import nn
 
 from llm import checkpoint
+from llm.checkpoint import Position
 from llm.config import LoopConfig, TrainConfig
 from llm.data import Cursor
 from llm.errors import Stopped, stopped_at
+from llm.events import note
+from llm.faults import Guard, RolledBack
+from llm.fell import telling_where
 from llm.meter import Meter
 from llm.metrics import Event, RunLog
 from llm.optim import make_optimizer
 from llm.outside import Outside, Wish
-from llm.parallel import share_out
+from llm.parallel import gathered, share_out
+from llm.pulse import Falls
 from llm.saver import Saver
 from llm.step_log import NAME, StepLog
 from llm.train import Portion, StepReport, Training, fit
 from llm.world import Precision, World, fastest_precision, peak_flops
+
+FORWARD = "forward"
+"""What is done in a step's passes."""
+
+Open = Callable[[Cursor], Iterable[Portion]]
+"""Opens a process's own portions from a cursor on."""
 
 
 @dataclass(frozen=True)
@@ -98,56 +110,96 @@ class Run:
 
     def __init__(self, task: Task, recipe: Recipe, setting: Setting, outside: Outside) -> None:
         self.task, self.recipe, self.setting = task, recipe, setting
-        self.world, self.outside = setting.world, outside
-        self.steps = StepLog(self._own(Path(task.folder) / NAME))
-        self.log = RunLog(self._own(Path(task.folder) / "metrics.jsonl"), outside.emit)
+        self.world, self.outside, self.folder = setting.world, outside, Path(task.folder)
+        self.steps = StepLog(self._own(self.folder / NAME))
+        self.log = RunLog(self._own(self.folder / "metrics.jsonl"), outside.emit)
+        self.falls = Falls(self._own(self.folder), self.log)
+        self.guard = Guard(task.train.faults, self.folder, self.world, outside, self.log)
         self.saver = Saver(
             task.checkpoints, task.train.checkpoint, setting.world, outside, self.log
         )
-        self.training = self._load()
+        share_out(recipe.module, self.world, outside.strategy)
+        self.training = Training(recipe.module, make_optimizer(recipe.module, task.train.optim))
+        self._restore()
         self.meter = Meter(recipe.flops, self.world.size)
         self.figures: dict[str, float] = {}
         self.validated = -1
+        self.doing = "start"
+        beating(recipe.module, self._beat)
 
     def _own(self, path: Path) -> Path | None:
         """Only the first process writes files."""
         return path if self.world.rank == 0 else None
 
-    def _load(self) -> Training:
+    def _restore(self) -> None:
         """The recipe's model as it is, or the newest checkpoint."""
-        module = self.recipe.module
-        share_out(module, self.world, self.outside.strategy)
-        training = Training(module, make_optimizer(module, self.task.train.optim))
-        position = self.saver.restore(module, training.optimizer)
-        if position:
-            training.position = position
-        return training
+        training = self.training
+        training.position = self.saver.restore(training.model, training.optimizer) or Position()
+        self.guard.saved = training.position.step
 
-    def run(self, open_portions: Callable[[Cursor], Iterable[Portion]] | None = None) -> Event:
-        """Train to the end; returns the final figures. The weights are in the task's folder."""
-        task, position = self.task, self.training.position
-        self.log.rewind(position.step)
-        self.steps.rewind(position.step)
-        self._announce()
-        if position.step in (0, task.train.steps):  # before the first, or fallen after the last
-            self._validate()
-        fit(
-            self.training,
-            (open_portions or self.recipe.portions)(position.cursor),
-            task.train,
-            seed=task.seed,
-            world=self.world,
-            precision=self.setting.precision,
-            wish=self.outside.wishes.take,
-            after_step=self._after_step,
-        )
-        self.saver.close()
-        return self._finish()
+    def run(self, open_portions: Open | None = None) -> Event:
+        """Train to the end; returns the final figures. The weights are in the task's folder.
+
+        Portions that are handed in can be opened but once: then going back is the caller's, who
+        gets RolledBack.
+        """
+        with telling_where(self.world.rank, lambda: self.step, self.folder):
+            self._begin()
+            self._announce()
+            if self.step in (0, self.task.train.steps):  # before the first, or after the last
+                self._validate()
+            if self.step == 0 and self.guard.rolls_back:
+                self._save()
+            while not self._fit(open_portions):
+                self._go_back()
+            self.saver.close()
+            return self._finish()
+
+    @property
+    def step(self) -> int:
+        """The step that is being done, or what was done last if something else is."""
+        return self.training.position.step + (self.doing == FORWARD)
+
+    def _begin(self) -> None:
+        """Forget what was logged behind the position; at the beginning, all of it."""
+        step = self.training.position.step
+        self.log.rewind(step or -1)
+        self.steps.rewind(step)
+        self.falls.started(step, self.world.size)
+
+    def _fit(self, open_portions: Open | None) -> bool:
+        """Train from the position on; whether to the end, or until it has to go back here."""
+        self.doing = FORWARD
+        open_here = open_portions or self.recipe.portions
+        try:
+            fit(
+                self.training,
+                open_here(self.training.position.cursor),
+                self.task.train,
+                seed=self.task.seed,
+                world=self.world,
+                precision=self.setting.precision,
+                wish=self.outside.wishes.take,
+                allows=self.guard.allows,
+                after_step=self._after_step,
+            )
+        except RolledBack:
+            self.saver.close()
+            if open_portions:
+                raise
+            return False
+        return True
+
+    def _go_back(self) -> None:
+        """To the last checkpoint."""
+        self._restore()
+        self.meter.window.clear()
+        self._begin()
 
     def _announce(self) -> None:
         facts: dict[str, Any] = {}
         if self.world.rank == 0:
-            facts = self.recipe.announce(Path(self.task.folder))
+            facts = self.recipe.announce(self.folder)
         self.log(
             "start",
             self.training.position.step,
@@ -164,22 +216,36 @@ class Run:
     def _after_step(self, report: StepReport) -> None:
         train, step = self.task.train, report.step
         last = step == train.steps
+        self.doing = "step"
+        self.falls.stepped(step)
         self.steps.add(step, report.span)
-        if first := self.meter.add(report):
-            self._measure_peak()
-        if first or last or step % train.log_every == 0:
-            figures = self.meter.read(train.steps)
-            self.figures = {**self.figures, "train_loss": figures["loss"]}
-            self.log("step", tokens=self.training.position.tokens, **figures)
+        self._report(report, last)
         if step % train.validate_every == 0 or last:
             self._measure_peak()
             self._validate()
-        if step % train.checkpoint.every == 0 or last or report.wish:
+        if planned := step % train.checkpoint.every == 0 or last:
+            self._consider()
+        if planned or report.wish:
             self._save()
+        if report.wish and not last:
+            grant(report.wish, step, self.saver, self.falls)
         self.outside.beat("step", step)
-        if report.wish == Wish.STOP and not last:
-            self.saver.close()
-            raise Stopped(stopped_at(step))
+        self.doing = FORWARD
+
+    def _report(self, report: StepReport, last: bool) -> None:
+        """Log the steps since the last report, if it is time; not at one without a loss."""
+        train, step = self.task.train, report.step
+        if first := self.meter.add(report):
+            self._measure_peak()
+        due = first or last or step % train.log_every == 0
+        if due and math.isfinite(report.loss + report.grad_norm):
+            figures = self.meter.read(train.steps)
+            self.figures = {**self.figures, "train_loss": figures["loss"]}
+            self.log("step", tokens=self.training.position.tokens, **figures)
+
+    def _beat(self) -> None:
+        """Show that this process gets on."""
+        self.outside.beat(self.doing, self.step)
 
     def _measure_peak(self) -> None:
         """Tell the meter the machine's limit while all processes ask for it, as in training."""
@@ -188,35 +254,46 @@ class Run:
 
     def _validate(self) -> None:
         """Measure the model on what is held out, and let it answer."""
-        step = self.training.position.step
-        figures = self.recipe.validate()
-        if figures:
-            self.figures = {**self.figures, **figures}
-            self.validated = step
-            self.log("validation", step, **figures)
-        if self.world.rank == 0:
-            for prompt, text in self.recipe.answers(step):
-                self.log("sample", step, prompt=prompt, text=text)
+        step, self.doing = self.training.position.step, "validation"
+        with gathered(self.recipe.module):
+            figures = self.recipe.validate()
+            if figures:
+                self.figures = {**self.figures, **figures}
+                self.validated = step
+                self.log("validation", step, **figures)
+            if self.world.rank == 0:
+                for prompt, text in self.recipe.answers(step):
+                    self.log("sample", step, prompt=prompt, text=text)
 
-    def _save(self) -> None:
-        """Commit weights, optimizer and position together."""
-        position = self.training.position
-        score = self.figures.get(self.recipe.score)
+    def _consider(self) -> None:
+        """Remember the step if it did best so far.
+
+        Only what is saved by plan counts: a machine that is about to go must not choose the model.
+        """
+        position, score = self.training.position, self.figures.get(self.recipe.score)
         best = position.best_score
         if self.validated == position.step and score is not None and (best is None or score < best):
             position.best_step, position.best_score = position.step, score
+
+    def _save(self) -> None:
+        """Commit weights, optimizer and position together."""
+        self.doing = "save"
+        self._beat()
         self.steps.flush()
-        self.saver.save(self.training.model, self.training.optimizer, position)
+        self.saver.save(self.training.model, self.training.optimizer, self.training.position)
+        self.guard.saved = self.training.position.step
 
     def _finish(self) -> Event:
         """Write the finished model; the figures of this attempt for manifest and report."""
-        position = self.training.position
+        position, self.doing = self.training.position, "finish"
         if self.recipe.takes_best:
             self._take_best()
         figures: Event = {**self.figures, "tokens": position.tokens, **self.meter.totals()}
-        if self.world.rank == 0:
-            figures |= self.recipe.finish(Path(self.task.folder), position.cursor)
+        with gathered(self.recipe.module):
+            if self.world.rank == 0:
+                figures |= self.recipe.finish(self.folder, position.cursor)
         self.log("end", position.step, time=time.time(), **figures)
+        self.falls.ended(position.step)
         return figures
 
     def _take_best(self) -> None:
@@ -227,4 +304,28 @@ class Run:
         if best in (None, position.step) or checkpoint.damage(path):
             return
         checkpoint.load_weights(self.recipe.module, path / "model.safetensors")
-        self.figures |= {**self.recipe.validate(), "best_step": best}
+        with gathered(self.recipe.module):
+            self.figures |= {**self.recipe.validate(), "best_step": best}
+
+
+def grant(wish: Wish, step: int, saver: Saver, falls: Falls) -> None:
+    """See that what was just saved is committed, and say so; end, if that was wished, too."""
+    why = "preemption" if wish == Wish.SAVE else "stop"
+    saver.close()
+    if falls.folder:
+        note(falls.folder, "saved_early", step=step, why=why)
+    falls.log("saved_early", step, why=why)
+    if wish == Wish.STOP:
+        falls.log("stopped", step)
+        falls.stopped(step)
+        raise Stopped(stopped_at(step))
+
+
+def beating(model: nn.Module, beat: Callable[[], None]) -> None:
+    """Make every pass through a model a sign of life: it begins with looking up tokens.
+
+    So training, validation and writing need not know of it.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.register_forward_pre_hook(lambda *_: beat())

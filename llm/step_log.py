@@ -8,7 +8,6 @@ workers there were nor on their micro batches. Two runs that saw the same data i
 have the same file, byte for byte; `llm.audit` proves it against the corpus.
 """
 
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 
 from llm.data import Cursor
 from llm.errors import ArtifactError
-from llm.files import write_atomic
+from llm.files import Appender, write_atomic
 
 NAME = "order.tsv"
 BITS = 40
@@ -49,18 +48,22 @@ def checksum(ids: np.ndarray, place: int) -> int:
 
 
 class StepLog:
-    """Appends lines, if it has a path; whoever saves a checkpoint calls `flush` first."""
+    """Appends lines, if it has a path: `rewind`, `add`; who saves a checkpoint flushes first."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.file: Appender | None = None
         self.waiting: list[str] = []
 
     def rewind(self, step: int) -> None:
         """Keep what was trained up to `step`, of which the checkpoint knows."""
-        if self.path and self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and int(line.split()[0]) <= step]
-            write_atomic(self.path, "".join(kept))
+        if not self.path:
+            return
+        self.waiting.clear()
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and int(line.split()[0]) <= step]
+        write_atomic(self.path, "".join(kept))
+        self.file = Appender(self.path)
 
     def add(self, step: int, span: Span) -> None:
         """Note a step."""
@@ -71,10 +74,9 @@ class StepLog:
         """Force what was noted to disk."""
         if not self.path:
             return
-        with open(self.path, "a") as file:
-            file.write("".join(self.waiting))
-            file.flush()
-            os.fsync(file.fileno())
+        assert self.file, "rewind first"
+        self.file.add("".join(self.waiting))
+        self.file.sync()
         self.waiting.clear()
 
 

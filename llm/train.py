@@ -7,10 +7,10 @@ on the micro batch. Dropout is seeded by (seed, step, slot), so neither does it.
 noted as a `Span`, the same in all processes.
 
 `fit` knows no objective, no files and no cluster: what is learned lies in the model and in the
-portions that come in as an iterable, news go out and wishes come in through callables.
+portions that come in as an iterable, news go out and wishes come in through callables, and so does
+the say whether an update may be made (`llm.faults`).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -25,12 +25,15 @@ from torch import nn
 from llm.checkpoint import Position
 from llm.config import TrainConfig
 from llm.data import Cursor
-from llm.errors import TrainingError
 from llm.optim import learning_rate
 from llm.outside import Wish
-from llm.parallel import clip_gradients, parallelise, synchronised
+from llm.parallel import clip_gradients, idle_passes, parallelise, synchronised
 from llm.step_log import BITS, Span
 from llm.world import Precision, World
+
+Allows = Callable[[Position, float, float], bool]
+"""Whether the step behind a position, of this loss and gradient norm, may change the weights; the
+same in all processes. What it raises ends the training before the update."""
 
 
 class StreamEnded(Exception):
@@ -68,7 +71,10 @@ class Portion(Protocol):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one update did. loss: nats per token before it; waited: seconds without data."""
+    """What one step did. loss: nats per token before it; waited: seconds without data.
+
+    loss and grad_norm are not finite at most where the update was left out.
+    """
 
     step: int
     loss: float
@@ -111,13 +117,13 @@ def fit(
     world: World,
     precision: Precision,
     wish: Callable[[], Wish],
+    allows: Allows,
     after_step: Callable[[StepReport], None],
 ) -> None:
     """Train until `config.steps`. `portions` are this process's own micro batches, in order.
 
     The model is called with a portion's arguments and returns the sum of its losses. `after_step`
-    runs in every process after every update and may validate and save. Raises TrainingError, before
-    the update, if loss or gradient is not finite.
+    runs in every process after every step and may validate and save.
     """
     model, position = training.model, training.position
     module = parallelise(model, world)
@@ -132,11 +138,16 @@ def fit(
         assert follows(span.first, position.cursor), (
             f"the stream goes on at {span.first}, the weights stopped at {position.cursor}"
         )
-        loss = backward(module, taken, mine, Pass(position.step, seed, weight, precision), world)
+        idle = idle_passes(module, len(mine), slots, world)
+        passes = Pass(position.step, seed, weight, precision, idle)
+        loss = backward(module, taken, mine, passes, world)
         norm = clip_gradients(model, config.optim.clip)
-        require_finite(position.step, loss, norm)
         lr = learning_rate(position.step, config.steps, config.optim)
-        update(training.optimizer, lr)
+        try:
+            if allows(position, loss, norm):
+                update(training.optimizer, lr)
+        finally:  # also if it goes back and on from there
+            training.optimizer.zero_grad(set_to_none=True)
         advance(position, span)
         seconds = time.perf_counter() - start
         after_step(StepReport(position.step, loss, lr, norm, span, seconds, waited, wished))
@@ -194,6 +205,8 @@ class Pass:
     seed: int
     weight: float
     precision: Precision
+    idle: int
+    """Passes for nothing behind a process's own: with fsdp all have to take part in each."""
 
 
 def backward(
@@ -210,6 +223,10 @@ def backward(
             # DDP averages gradients over processes; the batch's loss is their sum.
             (loss * (world.size / step.weight)).backward()
         total += loss.item()
+    for _ in range(step.idle):
+        with autocast(world.device, step.precision):
+            loss = module(**arguments)
+        (loss * 0.0).backward()
     return world.sum(total)[0] / step.weight
 
 
@@ -218,23 +235,11 @@ def seed_everything(*key: int) -> None:
     torch.manual_seed(int(np.random.PCG64(list(key)).random_raw() >> np.uint64(1)))
 
 
-def require_finite(step: int, loss: float, norm: float) -> None:
-    """Stop before an update that would spoil the weights; all processes see the same numbers."""
-    for name, value in (("loss", loss), ("gradient norm", norm)):
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"step {step + 1}: the {name} is {value}; the weights were not changed. Lower "
-                "optim.lr, lengthen optim.warmup, or train with precision: fp32; the last "
-                "checkpoint is intact"
-            )
-
-
 def update(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """One optimizer step at learning rate `lr`; the gradients are gone afterwards."""
+    """One optimizer step at learning rate `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def advance(position: Position, span: Span) -> None:

@@ -1,7 +1,7 @@
 """report.html of a training: what it reached, its curves, what it wrote and answered on the way.
 
-Made of metrics.jsonl alone, of any kind of training and at any time: while it runs, after a fall,
-at its end. One file that needs nothing else (llm/page.py); 100,000 steps make 80 kB.
+Made of metrics.jsonl and events.jsonl, of any kind of training and at any time: while it runs, after
+a fall, at its end. One file that needs nothing else (llm/page.py); 100,000 steps make 80 kB.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,6 +9,9 @@ from pathlib import Path
 
 from llm.answers import Answered
 from llm.errors import ArtifactError
+from llm.falls import NOTHING_BEFELL, Account, account_of
+from llm.falls_report import STYLE as FALLS_STYLE
+from llm.falls_report import falls_section, goodput_tile, marks
 from llm.files import write_atomic
 from llm.metrics import Event, duration, quantity, read_log
 from llm.page import page, shown
@@ -71,22 +74,29 @@ def write_report(folder: Path, title: str = "", answers: Sequence[Answered] = ()
             f"{path}: is not there; give the folder of a stage that trains and has begun"
         )
     report = folder / "report.html"
-    write_atomic(report, report_page(title or folder.parent.name, read_log(path), answers))
+    title = title or folder.parent.name
+    write_atomic(report, report_page(title, read_log(path), answers, account_of(folder)))
     return report
 
 
-def report_page(title: str, log: Sequence[Event], answers: Sequence[Answered] = ()) -> str:
+def report_page(
+    title: str,
+    log: Sequence[Event],
+    answers: Sequence[Answered] = (),
+    account: Account = NOTHING_BEFELL,
+) -> str:
     """The whole page."""
     body = [
         f"<h1>{shown(title)}</h1>",
         f"<p>{shown(summary(log))}</p>",
-        *(notice(event) for event in log if event["event"] == "guard"),
-        tiles(log),
+        *(notice(event) for event in log if event["event"] in ("guard", "fault")),
+        tiles(log, goodput_tile(account)),
         *side_by_side(answers),
-        *plots(log),
+        *plots([*log, *marks(account.falls)]),
+        *falls_section(account),
         *samples(log),
     ]
-    return page(title, STYLE, "\n".join(part for part in body if part))
+    return page(title, STYLE + FALLS_STYLE, "\n".join(part for part in body if part))
 
 
 # -- what it reached -------------------------------------------------------------------------------
@@ -121,13 +131,14 @@ def progress(log: Sequence[Event], starts: Sequence[Event]) -> str:
 
 
 def notice(event: Event) -> str:
-    """What a guard saw and did."""
-    done = f"{event['action']} at step {event['step']:,}"
-    return f'<p class="notice"><b>{shown(done)}</b>: {shown(event["message"])}</p>'
+    """What a guard saw and did, or what was wrong with a step."""
+    done = f"{event['action'].replace('_', ' ')} at step {event['step']:,}"
+    text = event["message"] if event["event"] == "guard" else event["why"]
+    return f'<p class="notice"><b>{shown(done)}</b>: {shown(text)}</p>'
 
 
-def tiles(log: Sequence[Event]) -> str:
-    """The most important figures: where they began and where they are."""
+def tiles(log: Sequence[Event], more: str = "") -> str:
+    """The most important figures: where they began and where they are; then other tiles."""
     found = []
     for name, curve in TILES.items():
         at = points(log, curve)
@@ -136,7 +147,7 @@ def tiles(log: Sequence[Event]) -> str:
         first, last = (label(value, name in SHARES) for value in (at.first, at.last))
         began = f"from {first}" if len(at.steps) > 1 else ""
         found.append(f"<li><span>{name}</span><b>{last}</b><small>{began}</small></li>")
-    return f'<ul class="tiles">{"".join(found)}</ul>' if found else ""
+    return f'<ul class="tiles">{"".join(found)}{more}</ul>' if found else ""
 
 
 # -- curves ----------------------------------------------------------------------------------------

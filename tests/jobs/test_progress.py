@@ -73,6 +73,35 @@ def test_a_shortened_text_fits_its_cells(text: str) -> None:
     assert cell_len(shortened(text, 12)) <= 12
 
 
+def test_falls_and_what_is_done_about_them_are_told() -> None:
+    lines = shown(
+        {"event": "fall", "step": 37, "cause": "rank 1, step 37: the worker was killed"},
+        {"event": "resized", "step": 37, "workers_from": 2, "workers_to": 1},
+        {"event": "waiting", "step": 37, "room": 0, "workers": 1, "each": {"CPU": 1}},
+        {"event": "damaged", "step": 36, "path": "/a/checkpoints/step-000036", "why": "cut off"},
+        {"event": "again", "step": 37, "step_from": 30, "reached": 37, "redone": 7, "lost": 19.2},
+        {"event": "fault", "step": 40, "action": "skip", "loss": None, "why": "the loss is nan"},
+        {"event": "saved_early", "step": 44, "why": "preemption"},
+        {"event": "mirror_failed", "step": 50, "why": "no route to host"},
+    ).splitlines()
+    assert lines == [
+        "fell: rank 1, step 37: the worker was killed; starting again",
+        "from 2 to 1 workers",
+        "waiting for room for 1 worker on the cluster; there is for 0",
+        "checkpoint step-000036 is set aside: cut off",
+        "step 37: up again, 7 steps redone, 19s lost",
+        "step 40: the loss is nan; its update is left out",
+        "step 44: saved early (preemption)",
+        "step 50: no copy in the mirror: no route to host",
+    ]
+
+
+def test_the_live_line_says_that_workers_start_again() -> None:
+    fall = {"event": "fall", "step": 5, "cause": "its node died"}
+    text = shown(START, STEP, fall, terminal=True)
+    assert text.rstrip().rsplit("step 5/10", 1)[-1].count("starting the workers again")
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_how_far_a_stage_is_stands_in_a_line_as_it_is(terminal: bool) -> None:
     out = io.StringIO()

@@ -21,6 +21,7 @@ def test_a_checksum_knows_tokens_and_places_and_adds_up() -> None:
 
 def test_steps_behind_the_checkpoint_and_half_a_line_are_forgotten(tmp_path: Path) -> None:
     log = StepLog(tmp_path / NAME)
+    log.rewind(0)
     spans = [Span(Cursor(0, 8 * i), Cursor(0, 8 * i + 8), 100, i) for i in range(4)]
     for step, span in enumerate(spans, start=1):
         log.add(step, span)
@@ -33,13 +34,38 @@ def test_steps_behind_the_checkpoint_and_half_a_line_are_forgotten(tmp_path: Pat
 
 def test_what_is_not_flushed_is_not_there_and_no_path_writes_nothing(tmp_path: Path) -> None:
     log = StepLog(tmp_path / NAME)
+    log.rewind(0)
     log.add(1, Span(Cursor(), Cursor(0, 8), 1, 1))
-    assert not (tmp_path / NAME).exists()
+    assert not list(read_spans(tmp_path))
     silent = StepLog(None)
     silent.rewind(0)
     silent.add(1, Span(Cursor(), Cursor(0, 8), 1, 1))
     silent.flush()
     assert silent.waiting == []
+
+
+def test_a_process_that_outlives_its_attempt_adds_nothing_to_the_next_ones_log(
+    tmp_path: Path,
+) -> None:
+    spans = [Span(Cursor(0, 8 * i), Cursor(0, 8 * i + 8), 100, i) for i in range(4)]
+    before, now = StepLog(tmp_path / NAME), StepLog(tmp_path / NAME)
+    before.rewind(0)
+    before.add(1, spans[0])
+    before.flush()
+    now.rewind(1)
+    for log in (before, now):
+        log.add(2, spans[1])
+        log.flush()
+    assert list(read_spans(tmp_path)) == [(1, spans[0]), (2, spans[1])]
+
+
+def test_steps_that_are_gone_back_behind_are_not_written_later(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / NAME)
+    log.rewind(0)
+    log.add(1, Span(Cursor(), Cursor(0, 8), 1, 1))
+    log.rewind(0)
+    log.flush()
+    assert not list(read_spans(tmp_path))
 
 
 def test_a_log_that_is_none_is_refused_by_line(tmp_path: Path) -> None:

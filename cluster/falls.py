@@ -1,0 +1,130 @@
+"""Why a group of workers ended, in one line.
+
+Concluded from what `fit` raised and from what workers said of their own ends. A fall of one worker
+ends all: its neighbours lose their connection and say so, often before Ray knows who is gone, so
+what they say counts least.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ray.exceptions import RayActorError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+)
+from ray.train.v2.api.exceptions import PreemptionError
+
+from llm.errors import UserError
+from llm.faults import RolledBack
+from llm.fell import Fell
+
+Kind = Literal["fall", "preemption", "no room", "going back", "leaving"]
+
+COLLATERAL = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistNetworkError")
+"""In the errors of those whose connection to a fallen worker broke."""
+
+KILLED = "the worker was killed"
+
+DEATHS = {
+    "low on memory": "killed by Ray, as its machine ran low on memory",
+    "ode has died": "its node died",
+    "node was terminated": "its node died",
+    "node died": "its node died",
+    "owner": "its owner died",
+}
+"""What Ray says of dead actors, in our words."""
+
+
+@dataclass(frozen=True)
+class Fall:
+    """Why a group ended."""
+
+    cause: str
+    kind: Kind = "fall"
+    rank: int | None = None
+    step: int | None = None
+    trace: str = ""
+    """Of a Python error."""
+
+    def __str__(self) -> str:
+        places = [("rank", self.rank), ("step", self.step)]
+        where = ", ".join(f"{name} {value}" for name, value in places if value is not None)
+        return f"{where}: {self.cause}" if where else self.cause
+
+
+def fall_of(error: BaseException, fallen: list[Fell], ranks: Iterable[int]) -> Fall:
+    """Why `fit` raised an error. What is no fall is raised: a mistake of the user, or a bug.
+
+    `fallen` are those that workers reported, the first one first; `ranks` those that there were.
+    """
+    match error:
+        case PreemptionError():
+            gone = error.preemption_info.preempted_ranks
+            return Fall("its node was reclaimed", "preemption", gone[0] if gone else None)
+        case ControllerError():
+            return fall_at_start(error.controller_failure)
+        case RayActorError():
+            return Fall("the controller of Ray Train died")
+        case WorkerGroupError():
+            return fall_of_group(error.worker_failures, fallen, ranks)
+    raise error
+
+
+def fall_at_start(failure: Exception) -> Fall:
+    """Why a group did not come up."""
+    if isinstance(failure, WorkerGroupStartupTimeoutError):
+        return Fall("no room for the workers", "no room")
+    return Fall(f"the workers did not start: {first_line(failure)}")
+
+
+def fall_of_group(failures: dict[int, Exception], fallen: list[Fell], ranks: Iterable[int]) -> Fall:
+    """Why its workers failed: the best that anybody knows."""
+    for failure in failures.values():
+        if isinstance(failure, UserError):
+            raise failure
+    for failure in failures.values():
+        if isinstance(failure, RolledBack):
+            return Fall(str(failure), "going back")
+    dead = {rank: one for rank, error in failures.items() if (one := death(error))}
+    preempted = [rank for rank, one in dead.items() if one.preempted]
+    if preempted:
+        return Fall("its node was reclaimed", "preemption", preempted[0])
+    told = [*fallen, *(error for error in failures.values() if isinstance(error, Fell))]
+    own = [one for one in told if not is_collateral(one)]
+    if own:
+        return Fall(own[0].cause, "fall", own[0].rank, own[0].step, own[0].trace)
+    for rank, error in dead.items():
+        return Fall(said_of(error), "fall", rank)
+    silent = set(ranks) - {one.rank for one in told}
+    if silent:
+        return Fall(KILLED, "fall", min(silent))
+    return Fall(told[0].cause, "fall", told[0].rank, told[0].step, told[0].trace)
+
+
+def death(error: Exception) -> RayActorError | None:
+    """Ray's notice that a worker's process is gone, if the error is one."""
+    if isinstance(error, WorkerHealthCheckFailedError):
+        error = error.health_check_failure
+    return error if isinstance(error, RayActorError) else None
+
+
+def said_of(error: RayActorError) -> str:
+    """A death in our words."""
+    text = str(error)
+    return next(
+        (ours for theirs, ours in DEATHS.items() if theirs in text), "the worker was killed"
+    )
+
+
+def is_collateral(fall: Fell) -> bool:
+    """Whether it only tells that a process at the other end of a connection is gone."""
+    return any(word in fall.cause for word in COLLATERAL)
+
+
+def first_line(error: BaseException) -> str:
+    """`TypeError: what it says first`"""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

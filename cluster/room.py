@@ -1,0 +1,67 @@
+"""How many workers the cluster has room for.
+
+Ray Train can resize groups by itself, but by a list of nodes that is up to 20 s old, waits 60 s for
+a place on a node that has died, takes every CPU including those that the stream needs, and ends a
+group without a warning (measured, Ray 2.60). So we count ourselves and begin a group of a fixed
+size each time.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import ray
+import ray._private.state
+from ray.autoscaler.sdk import request_resources
+
+from cluster.config import ClusterConfig
+
+Resources = dict[str, float]
+
+STREAM_CPUS = 1
+"""That a stream needs besides the workers: it never starts without one."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a training needs of a cluster."""
+
+    worker: Resources
+    """Of one worker."""
+    least: int
+    most: int
+    """Workers."""
+    spare_cpus: float
+    """Besides all workers: for the stream, and actors that write or judge."""
+
+
+def demand_of(cluster: ClusterConfig, spare_cpus: float = 0) -> Demand:
+    """What a cluster config asks for."""
+    worker: Resources = {"CPU": cluster.cpus_per_worker}
+    if cluster.gpus_per_worker:
+        worker["GPU"] = cluster.gpus_per_worker
+
+    return Demand(worker, cluster.least_workers, cluster.most_workers, spare_cpus)
+
+
+def room_in(nodes: Iterable[Resources], demand: Demand) -> int:
+    """Workers that fit on nodes of these resources, `most` of them at most."""
+    nodes = list(nodes)
+    fit = sum(
+        min(int(node.get(name, 0) / wanted + 1e-6) for name, wanted in demand.worker.items())
+        for node in nodes
+    )
+    cpus = sum(node.get("CPU", 0) for node in nodes) - demand.spare_cpus
+    return max(0, min(fit, int(cpus / demand.worker["CPU"] + 1e-6), demand.most))
+
+
+def usable_nodes() -> list[Resources]:
+    """Resources of the nodes that are alive and stay."""
+    leaving = ray._private.state.state.get_draining_nodes()
+    return [
+        node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving
+    ]
+
+
+def ask_for(demand: Demand, workers: int) -> None:
+    """Have an autoscaler, if there is one, hold this much ready; no workers: nothing."""
+    request_resources(bundles=[demand.worker] * workers)

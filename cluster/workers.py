@@ -1,0 +1,409 @@
+"""Groups of workers, one after another, until a training is done.
+
+Ray Train starts a group and ends it when a worker falls; then we look why, say it, and begin the
+next one from the newest checkpoint, with as many workers as there is room for. We do not leave the
+repetition to Ray Train: it counts falls over a whole run, however well the run gets on between
+them, dies with its controller, and knows nothing of a training that is to go back or to stop.
+
+Errors that a user can mend end the run at once; others only after `max_failures` falls in a row
+between which no checkpoint was made.
+"""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import ray.train
+import torch
+from ray.exceptions import RayError
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.execution.callback import ControllerCallback
+
+from cluster.config import ClusterConfig
+from cluster.exchange import News, Orders, open_exchange
+from cluster.falls import Fall, fall_of
+from cluster.line import line_to
+from cluster.patience import Patience
+from cluster.room import Demand, ask_for, room_in, usable_nodes
+from cluster.watchdog import hung
+from llm import checkpoint, events
+from llm.errors import Stopped, TrainingError, UserError, stopped_at
+from llm.files import write_atomic
+from llm.metrics import Emit, Event
+from llm.outside import Outside, Strategy, Wish, always
+from llm.settle import settle
+
+COLLECTIVE_TIMEOUT_S = 300
+"""Seconds a worker waits for the others, at least."""
+
+RESIZE_AFTER_S = 60.0
+"""Seconds a group works before it makes room for a larger one."""
+
+LOOK_S = 2.0
+"""Seconds between two looks at the nodes."""
+
+ABORT_S = 15.0
+"""Seconds that a controller may take to end its workers."""
+
+FAIL_AT_ONCE = FailureConfig(
+    max_failures=0,
+    controller_failure_limit=0,  # type: ignore[call-arg]
+    max_preemption_failures=0,
+)
+
+Loop = Callable[[Any, Outside], Event]
+Streams = Callable[[int], dict[str, Any]]
+"""Data sets for so many workers, as arguments of TorchTrainer."""
+
+
+class Task(Protocol):
+    """A task of any kind of training."""
+
+    @property
+    def folder(self) -> str:
+        """Its artifact."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+
+
+def no_streams(_: int) -> dict[str, Any]:
+    """Workers that find their data themselves."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all groups of a training have in common."""
+
+    loop: Loop
+    task: Task
+    cluster: ClusterConfig
+    demand: Demand
+    mirror: str | None
+    """Where copies of the checkpoints are."""
+    fence: Callable[[], bool] = always
+    streams: Streams = no_streams
+
+    @property
+    def folder(self) -> Path:
+        """The artifact."""
+        return Path(self.task.folder)
+
+
+def on_workers(job: Job, emit: Emit) -> Event:
+    """Run the job's loop(task, outside) in every worker; returns what the first worker's does."""
+    with asked_to_stop() as stop, groups(job, emit, stop) as training:
+        return training.run()
+
+
+# -- in the driver ---------------------------------------------------------------------------------
+
+
+class Stop:
+    """Whether somebody has pressed Ctrl-C or sent SIGTERM; the second time ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Stop]:
+    """Inside the block, Ctrl-C and SIGTERM are requests."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, stop) for number in signals]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+class Fit(threading.Thread):
+    """A group's life, beside the driver's main thread, which hears signals."""
+
+    def __init__(self, trainer: TorchTrainer) -> None:
+        super().__init__(daemon=True)
+        self.trainer = trainer
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Until the group ends."""
+        try:
+            self.value = self.trainer.fit().return_value  # type: ignore[attr-defined]
+        except BaseException as error:
+            self.error = error
+
+
+@contextmanager
+def groups(job: Job, emit: Emit, stop: Stop) -> Iterator["Groups"]:
+    """A training's groups; whatever happens, none outlives the block."""
+    records = job.folder / "ray"
+    shutil.rmtree(records, ignore_errors=True)  # of an attempt that was broken off
+    training = Groups(job, emit, stop, open_exchange())
+    try:
+        yield training
+    finally:
+        training.close()
+        shutil.rmtree(records, ignore_errors=True)
+
+
+class Groups:
+    """One training: `run` it once."""
+
+    def __init__(self, job: Job, emit: Emit, stop: Stop, exchange: Any) -> None:
+        self.job, self.emit, self.stop, self.exchange = job, emit, stop, exchange
+        self.patience = Patience()
+        self.number = self.workers = 0
+        self.most = job.demand.most
+        self.step = 0
+        """The last step that was heard of."""
+        self.ending: Fall | None = None
+        """Why we ended the group ourselves."""
+        self.looked = 0.0
+
+    def run(self) -> Event:
+        """Train to the end."""
+        while True:
+            outcome = self.live(self.wait_for_room())
+            if not isinstance(outcome, Fall):
+                break
+            self.recover(outcome)
+        if isinstance(outcome, Stopped):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """End what still runs."""
+        self.abort(at_once=True)
+        ask_for(self.job.demand, 0)
+        ray.kill(self.exchange)
+
+    # -- a group's beginning --
+
+    def wait_for_room(self) -> int:
+        """How many workers to begin with; says so if there is no room yet."""
+        demand, waiting = self.job.demand, False
+        while (room := min(room_in(usable_nodes(), demand), self.most)) < demand.least:
+            self.leave_if_asked()
+            if not waiting:
+                ask_for(demand, demand.most)
+                self.say("waiting", room=room, workers=demand.least, each=demand.worker)
+            waiting = True
+            time.sleep(0.5)
+        return room
+
+    def live(self, workers: int) -> Event | Stopped | Fall:
+        """Begin a group and attend to it until it ends."""
+        if self.workers not in (0, workers):
+            self.note("resized", workers_from=self.workers, workers_to=workers)
+            self.say("resized", workers_from=self.workers, workers_to=workers)
+        self.number, self.workers, self.ending = self.number + 1, workers, None
+        settle(self.job.task.checkpoints, self.job.mirror, may_write=self.job.fence, say=self.emit)
+        ray.get(self.exchange.begin.remote(self.number))
+        fit = Fit(self.trainer())
+        fit.start()
+        begun = time.monotonic()
+        while fit.is_alive():
+            news = self.listen()
+            self.attend(news, time.monotonic() - begun)
+        news = self.listen()
+        if fit.error is None:
+            return fit.value
+        return self.ending or fall_of(fit.error, news.fallen, range(workers))
+
+    def trainer(self) -> TorchTrainer:
+        """Ray Train's description of the next group."""
+        job, cluster = self.job, self.job.cluster
+        place = Place(
+            job.loop,
+            job.task,
+            self.exchange,
+            self.number,
+            cluster.cpus_per_worker,
+            job.fence,
+            cluster.strategy,
+        )
+        return TorchTrainer(
+            work,  # type: ignore[arg-type]
+            train_loop_config={"place": place},
+            scaling_config=ScalingConfig(
+                num_workers=self.workers,
+                use_gpu=cluster.gpus_per_worker > 0,
+                resources_per_worker=job.demand.worker,
+            ),
+            run_config=RunConfig(
+                # Ray Train would resume a run of the same name from its own records.
+                name=str(time.time_ns()),
+                storage_path=str(job.folder / "ray"),
+                failure_config=FAIL_AT_ONCE,
+                callbacks=[Introduced(self.exchange)],  # type: ignore[list-item]
+            ),
+            torch_config=TorchConfig(
+                timeout_s=max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
+            ),
+            **job.streams(self.workers),
+        )
+
+    # -- while it works --
+
+    def listen(self) -> News:
+        """What has come in; events are passed on."""
+        news: News = ray.get(self.exchange.news.remote())
+        for event in news.events:
+            self.emit(event)
+        self.step = max([self.step, *(sign.step for sign in news.signs)])
+        return news
+
+    def attend(self, news: News, age: float) -> None:
+        """Pass on a wish to stop, end what hangs, make room for a larger group."""
+        if self.ending:
+            return
+        if self.stop.asked:
+            self.ask_to_stop(news)
+        elif news.left:
+            self.ending = Fall("makes room for a larger group", "leaving")
+            self.abort()
+        elif self.job.demand.most > self.workers and age > RESIZE_AFTER_S:
+            self.look_for_room()
+        if found := hung(news, self.job.cluster.hang_timeout):
+            first = found.signs[0]
+            self.ending = Fall(found.why, rank=first.rank, step=first.step)
+            for sign in found.signs:
+                ray.kill(sign.actor)
+
+    def ask_to_stop(self, news: News) -> None:
+        """Have the workers save and end; those that have not begun yet are just ended."""
+        if any(sign.step for sign in news.signs):
+            self.exchange.give.remote(Orders(Wish.STOP))
+        else:
+            self.ending = Fall("stopped", "leaving")
+            self.abort()
+
+    def look_for_room(self) -> None:
+        """Ask the group to leave if a larger one would fit."""
+        if time.monotonic() - self.looked < LOOK_S:
+            return
+        self.looked = time.monotonic()
+        if room_in(usable_nodes(), self.job.demand) > self.workers:
+            self.exchange.give.remote(Orders(Wish.NOTHING, leave=True))
+
+    def abort(self, at_once: bool = False) -> None:
+        """End the group from outside."""
+        with suppress(RayError):
+            controller = ray.get(self.exchange.control.remote(), timeout=ABORT_S)
+            if controller is None:
+                return
+            if not at_once:
+                ray.wait([controller.abort.remote()], timeout=ABORT_S)
+            ray.kill(controller)
+
+    # -- when it has fallen --
+
+    def recover(self, fall: Fall) -> None:
+        """Say what happened; raises if another group would not help."""
+        step = fall.step if fall.step is not None else self.step
+        if fall.kind in ("fall", "preemption"):
+            self.note("fall", cause=fall.cause, rank=fall.rank, step=step)
+            self.say("fall", cause=str(fall))
+        trace = self.job.folder / "error.txt"
+        if fall.trace:
+            write_atomic(trace, fall.trace)
+        self.leave_if_asked()
+        self.most = self.workers - 1 if fall.kind == "no room" else self.job.demand.most
+        self.most = max(self.most, self.job.demand.least)
+        self.patience = self.patience.after(fall.kind, self.saved())
+        if spent := self.patience.spent(self.job.cluster, fall):
+            where = f"; the whole traceback: {trace}" if fall.trace else ""
+            raise TrainingError(f"{fall}; {spent}{where}")
+
+    def leave_if_asked(self) -> None:
+        """Stop between two groups."""
+        if self.stop.asked:
+            raise Stopped(stopped_at(self.saved()))
+
+    def saved(self) -> int:
+        """Step of the newest checkpoint."""
+        steps = map(checkpoint.step_of, checkpoint.steps(self.job.task.checkpoints))
+        return max(steps, default=0)
+
+    def note(self, event: str, **values: Any) -> None:
+        """Put on record, if the record is still ours."""
+        if self.job.fence():
+            events.note(self.job.folder, event, **values)
+
+    def say(self, event: str, **values: Any) -> None:
+        """Tell who watches."""
+        self.emit({"event": event, "step": self.step, **values})
+
+
+# -- in Ray Train's controller and workers ---------------------------------------------------------
+
+
+class Introduced(ControllerCallback):
+    """Tells the exchange who the controller is."""
+
+    def __init__(self, exchange: Any) -> None:
+        self.exchange = exchange
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Runs in the controller."""
+        self.exchange.controlled_by.remote(ray.get_runtime_context().current_actor)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker is given."""
+
+    loop: Loop
+    task: Task
+    exchange: Any
+    group: int
+    cpus: int
+    fence: Callable[[], bool]
+    strategy: Strategy
+
+
+def work(config: dict[str, Place]) -> Event | UserError:
+    """What every worker runs.
+
+    All stop at the same step, so that is an ordinary end: an error of one would end the others,
+    which may still be saving.
+    """
+    place = config["place"]
+    use_device(place.cpus)
+    folder = Path(place.task.folder)
+    with line_to(place.exchange, place.group, place.fence, folder) as line:
+        outside = Outside(line.emit, line, line.may_write, line.beat, place.strategy)
+        try:
+            return place.loop(place.task, outside)
+        except Stopped as stopped:
+            return stopped
+
+
+def use_device(cpus: int) -> None:
+    """Compute on the GPU that Ray Train chose for this worker, or on its share of the cores."""
+    torch.set_num_threads(cpus)
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)

@@ -1,0 +1,207 @@
+"""A whole spec, from messy files to PPO, small enough that a driver may be killed in it many times.
+
+A `Place` is a folder with the spec, its data and its runs; it starts drivers as a user would, as
+`python -m jobs run`, and looks at what they leave.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llm.events import read
+from llm.files import sha256
+from llm.pulse import last_pulse
+from tests.tasks import sentence
+
+ROOT = Path(__file__).parents[1]
+
+SPEC = """\
+name: tiny
+seed: 7
+cluster: {workers: 1, cpus_per_worker: 1}
+stages:
+  corpus:
+    kind: corpus
+    sources: {crawl: {shards: crawl.jsonl}}
+    filter: {characters: {least: 80}}
+  tokenizer: {kind: tokenizer, corpus: corpus, vocab_size: 300}
+  pretrain:
+    kind: pretrain
+    corpus: corpus
+    tokenizer: tokenizer
+    model: {depth: 2, width: 128, context: 128}
+    batch: 8
+    steps: 60
+    log_every: 1
+    checkpoint: {every: 8}
+  sft:
+    kind: sft
+    from: pretrain
+    data: [{shards: chats.jsonl, schema: question_answer}]
+    batch: 4
+    epochs: 3
+    log_every: 1
+    checkpoint: {every: 3}
+  ppo:
+    kind: ppo
+    from: sft
+    data: [{shards: chats.jsonl, schema: question_answer}]
+    rule: rule.py:letters
+    steps: 8
+    batch: 8
+    minibatch: 4
+    micro_batch: 2
+    answer_tokens: 8
+    log_every: 1
+    checkpoint: {every: 2}
+"""
+
+RULE = "def letters(prompt, answer, reference):\n    return answer.count('e') / 8\n"
+
+MADE = {
+    "corpus": "corpus.json",
+    "tokenizer": "tokenizer.model",
+    "pretrain": "model.safetensors",
+    "sft": "model.safetensors",
+    "ppo": "model.safetensors",
+}
+"""What a stage is for."""
+
+PATIENCE_S = 240.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a driver ended."""
+
+    code: int
+    out: str
+    errors: str
+
+
+@dataclass
+class Place:
+    """A folder with the spec, its data and its runs."""
+
+    folder: Path
+    finished: dict[Path, int] = field(default_factory=dict)
+    """Manifests that there were when a later driver was started, and when they were written."""
+
+    def write(self) -> "Place":
+        """Make up the data."""
+        source = random.Random(3)
+        texts = [{"text": " ".join(sentence(source) for _ in range(30))} for _ in range(120)]
+        chats = [
+            {"question": f"{sentence(source)} {number}", "answer": sentence(source)}
+            for number in range(40)
+        ]
+        self.folder.mkdir()
+        for name, rows in (("crawl", texts), ("chats", chats)):
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (self.folder / f"{name}.jsonl").write_text(lines)
+        (self.folder / "rule.py").write_text(RULE)
+        (self.folder / "spec.yaml").write_text(SPEC)
+        return self
+
+    # -- drivers --
+
+    def start(self, name: str = "driver") -> "subprocess.Popen[bytes]":
+        """A driver; what it says goes into files of this name."""
+        for path in self.folder.glob("runs/tiny/*/*/manifest.json"):
+            self.finished.setdefault(path, path.stat().st_mtime_ns)
+        environment = {key: os.environ[key] for key in os.environ if not key.startswith("RAY_")}
+        spec, storage = self.folder / "spec.yaml", f"storage={self.folder / 'runs'}"
+        with (
+            open(self.folder / f"{name}.out", "wb") as out,
+            open(self.folder / f"{name}.err", "wb") as errors,
+        ):
+            return subprocess.Popen(
+                [sys.executable, "-m", "jobs", "run", str(spec), storage],
+                cwd=ROOT,
+                stdout=out,
+                stderr=errors,
+                env=environment,
+            )
+
+    def end(self, driver: "subprocess.Popen[bytes]", name: str = "driver") -> Ran:
+        """Wait for a driver."""
+        code = driver.wait(PATIENCE_S)
+        texts = ((self.folder / f"{name}.{end}").read_text() for end in ("out", "err"))
+        return Ran(code, *texts)
+
+    def kill_when(self, condition: Callable[[], bool]) -> None:
+        """Start a driver and end it without a word once it has come so far."""
+        driver = self.start()
+        until(condition, driver)
+        driver.send_signal(signal.SIGKILL)
+        assert driver.wait() == -signal.SIGKILL
+
+    # -- what is there --
+
+    def artifact(self, stage: str) -> Path | None:
+        """The one artifact of a stage."""
+        found = list(self.folder.glob(f"runs/tiny/{stage}/*"))
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def made(self, stage: str) -> Path:
+        """The same, if the stage has begun."""
+        found = self.artifact(stage)
+        assert found, f"{stage} has not begun"
+        return found
+
+    def manifest(self, stage: str) -> dict:
+        """Of a finished stage."""
+        return json.loads((self.made(stage) / "manifest.json").read_text())
+
+    def begun(self, stage: str) -> int:
+        """How often a driver has begun with a stage."""
+        found = self.artifact(stage)
+        return len(list(found.glob(".lease/*[0-9]"))) if found else 0
+
+    def attempts(self, stage: str) -> int:
+        """How often a training has begun or gone on."""
+        found = self.artifact(stage)
+        return sum(event["event"] == "begin" for event in read(found)) if found else 0
+
+    def step(self, stage: str) -> int:
+        """How far a training came."""
+        found = self.artifact(stage)
+        pulse = last_pulse(found) if found else None
+        return pulse[0] if pulse else 0
+
+    def results(self) -> dict[str, str]:
+        """Digests of what the stages have made."""
+        return {stage: sha256(self.made(stage) / name) for stage, name in MADE.items()}
+
+    def made_again(self) -> list[Path]:
+        """Manifests that were written although they were there."""
+        return [path for path, at in self.finished.items() if path.stat().st_mtime_ns != at]
+
+
+def until(condition: Callable[[], bool], driver: "subprocess.Popen[bytes]") -> None:
+    """Look again and again, while the driver runs."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert driver.poll() is None, f"the driver has ended, with exit code {driver.poll()}"
+        assert time.monotonic() < end, "the driver does not come so far"
+        time.sleep(0.005)
+
+
+def after(seconds: float, since: Callable[[], bool]) -> Callable[[], bool]:
+    """A moment: so long after something has become true."""
+    began: list[float] = []
+
+    def reached() -> bool:
+        if not began and since():
+            began.append(time.monotonic())
+        return bool(began) and time.monotonic() - began[0] >= seconds
+
+    return reached

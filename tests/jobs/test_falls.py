@@ -1,0 +1,132 @@
+"""The driver is killed, stopped and started twice; the same command makes the same models.
+
+One story is told once, of a driver that falls in every kind of stage, and the tests look at what
+is left of it. `-m chaos` tells a longer one: kills at random moments until all is done.
+"""
+
+import random
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llm.checkpoint import newest
+from llm.falls import account_of
+from tests.driving import MADE, Place, Ran, after, until
+from tests.tasks import losses
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@dataclass
+class Story:
+    """What happened to a place while another was left in peace."""
+
+    quiet: Place
+    place: Place
+    killed_at: int
+    """Step of the pretraining."""
+    second: Ran
+    """Of two runs at once."""
+    first: int
+    """Its pid."""
+    stopped: Ran
+    saved: str
+    """The newest checkpoint then."""
+    last: Ran
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Killed in the corpus, the pretraining, SFT and PPO; run twice at once and stopped between."""
+    folder, moments = tmp_path_factory.mktemp("falls"), random.Random(6)
+    quiet, place = Place(folder / "quiet").write(), Place(folder / "place").write()
+    ran = quiet.end(quiet.start())
+    assert ran.code == 0, ran.errors
+
+    seconds = moments.uniform(0, quiet.manifest("corpus")["seconds"])
+    place.kill_when(after(seconds, lambda: place.begun("corpus") > 0))
+    far = moments.randrange(10, 40)
+    place.kill_when(lambda: place.step("pretrain") >= far)
+    killed_at = place.step("pretrain")
+
+    driver, begun = place.start(), place.begun("pretrain")
+    until(lambda: place.begun("pretrain") > begun, driver)
+    second = place.end(place.start("second"), "second")
+    until(lambda: place.attempts("pretrain") > 1, driver)
+    driver.send_signal(signal.SIGTERM)
+    stopped = place.end(driver)
+    saved = newest(place.made("pretrain") / "checkpoints")
+    assert saved
+
+    far = moments.randrange(4, 10)
+    place.kill_when(lambda: place.step("sft") >= far)
+    far = moments.randrange(2, 6)
+    place.kill_when(lambda: place.step("ppo") >= far)
+    last = place.end(place.start())
+    return Story(quiet, place, killed_at, second, driver.pid, stopped, saved.name, last)
+
+
+def test_every_stage_ends_with_what_an_undisturbed_run_makes(story: Story) -> None:
+    assert story.last.code == 0, story.last.errors
+    assert story.place.results() == story.quiet.results()
+    for stage in ("pretrain", "sft"):
+        assert losses(story.place.made(stage)) == losses(story.quiet.made(stage))
+
+
+def test_no_finished_stage_is_made_again(story: Story) -> None:
+    assert len(story.place.finished) == len(MADE) - 1
+    assert story.place.made_again() == []
+
+
+def test_a_second_run_is_refused_and_the_first_goes_on(story: Story) -> None:
+    assert story.second.code == 1
+    assert "another run works on this stage" in story.second.errors
+    assert f"kill {story.first} on" in story.second.errors
+    assert "Traceback" not in story.second.errors
+
+
+def test_sigterm_saves_and_tells_how_to_go_on(story: Story) -> None:
+    step = int(story.saved.removeprefix("step-"))
+    assert story.stopped.code == 130, story.stopped.errors
+    assert f"stopped after step {step}, which is saved" in story.stopped.errors
+    assert f"python -m jobs run {story.place.folder / 'spec.yaml'}" in story.stopped.errors
+    assert "Traceback" not in story.stopped.errors
+
+
+def test_falls_are_counted_and_told_and_a_stop_is_none(story: Story) -> None:
+    falls = account_of(story.place.made("pretrain")).falls
+    assert [fall.step for fall in falls][:1] == [story.killed_at]
+    metrics = story.place.manifest("pretrain")["metrics"]
+    assert metrics["falls"] == len(falls) == 1
+    assert 0 <= metrics["redone"] <= 8 + story.killed_at - falls[0].step
+    assert 0 < metrics["lost_seconds"] and 0 < metrics["goodput"] < 1
+    assert "the run ended without a word" in falls[0].cause
+    assert story.last.out.count("fell 1 time") >= 3  # in pretraining, SFT and PPO
+    report = (story.place.made("pretrain") / "report.html").read_text()
+    assert "<h2>Falls</h2>" in report
+    quiet = story.quiet.manifest("pretrain")["metrics"]
+    assert quiet["falls"] == quiet["redone"] == quiet["lost_seconds"] == 0
+    assert 0 < quiet["goodput"] <= 1
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_driver_killed_at_random_moments_until_it_is_done(seed: int, tmp_path: Path) -> None:
+    moments = random.Random(seed)
+    quiet, place = Place(tmp_path / "quiet").write(), Place(tmp_path / "place").write()
+    assert quiet.end(quiet.start()).code == 0
+    for stage in MADE:
+        for _ in range(2):
+            seconds = moments.uniform(0, 4 + quiet.manifest(stage)["seconds"])
+            driver, begun = place.start(), place.begun(stage)
+            moment = after(seconds, lambda stage=stage, begun=begun: place.begun(stage) > begun)
+            while driver.poll() is None and not moment():
+                pass
+            driver.kill()
+            driver.wait()
+    ended = place.end(place.start())
+    assert ended.code == 0, ended.errors
+    assert place.results() == quiet.results()
+    assert place.made_again() == []

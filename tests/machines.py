@@ -1,0 +1,169 @@
+"""A Ray cluster whose machines come, are reclaimed and die, as a test says.
+
+    python -m tests.machines     (with RAY_TMPDIR, RAY_AUTH_MODE and RAY_AUTH_TOKEN set)
+
+A process of its own, since Ray takes such settings when it is imported and knows one cluster. Its
+head computes nothing, so that drivers outlive all other nodes. A node is a raylet with its own
+object store and workers on this machine.
+"""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from llm.processes import children, title
+
+ROOT = Path(__file__).parent.parent
+
+OBJECT_STORE_BYTES = 200 << 20
+
+
+class Machines:
+    """The test's end of the cluster."""
+
+    def __init__(self, process: subprocess.Popen[str], environment: dict[str, str]) -> None:
+        self.process = process
+        self.environment = environment | {"RAY_ADDRESS": self._answer()["address"]}
+        self.raylets: list[int] = []
+
+    def add(self, cpus: int) -> int:
+        """Let a node join; returns its number."""
+        self.raylets.append(self._ask("add", cpus)["raylet"])
+        return len(self.raylets) - 1
+
+    def kill(self, node: int) -> None:
+        """A node is gone at once, as if its power had failed."""
+        self._ask("kill", node)
+
+    def reclaim(self, node: int, seconds: float) -> None:
+        """Announce that a node will be gone in so many seconds."""
+        self._ask("reclaim", node, seconds)
+
+    def processes(self, name: str) -> list[int]:
+        """Ray's processes of that title on all nodes, oldest first."""
+        running = [pid for raylet in self.raylets for pid in children(raylet)]
+        return sorted(pid for pid in running if name in title(pid))
+
+    def _ask(self, *command: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        print(json.dumps(command), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise AssertionError("the cluster did not start; see what it wrote above")
+
+
+@contextmanager
+def machines() -> Iterator[Machines]:
+    """A cluster without a node yet; it ends with the block."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        environment = {
+            **os.environ,
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        }
+        environment.pop("RAY_ADDRESS", None)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.machines"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            yield Machines(process, environment)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            process.wait(timeout=60)
+
+
+def serve() -> None:
+    """The cluster's end: start a head, then do what the lines of stdin say."""
+    from ray.cluster_utils import Cluster
+
+    from cluster.rehearsal import NOTICES_FAST
+    from cluster.session import QUIET, WORKER_ENVIRONMENT
+
+    os.environ.update({**WORKER_ENVIRONMENT, **QUIET})
+    head = {
+        "num_cpus": 0,
+        "include_dashboard": True,
+        "dashboard_port": free_port(),
+        "_system_config": NOTICES_FAST,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes: list[Any] = []
+    tell(address=cluster.address)
+    try:
+        for line in sys.stdin:
+            match json.loads(line):
+                case ["add", cpus]:
+                    nodes.append(
+                        cluster.add_node(num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES)
+                    )
+                    tell(raylet=raylet(nodes[-1]))
+                case ["kill", node]:
+                    die(cluster, nodes[node])
+                    tell()
+                case ["reclaim", node, seconds]:
+                    reclaim(cluster, nodes[node], seconds)
+                    tell()
+    finally:
+        cluster.shutdown()
+
+
+def free_port() -> int:
+    """A port that nobody uses: others may have a cluster on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def tell(**values: Any) -> None:
+    """Answer."""
+    print(json.dumps(values), flush=True)
+
+
+def raylet(node: Any) -> int:
+    """The process that starts all others of a node."""
+    return node.all_processes["raylet"][0].process.pid
+
+
+def die(cluster: Any, node: Any) -> None:
+    """Kill everything on a node."""
+    for pid in (raylet(node), *children(raylet(node))):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def reclaim(cluster: Any, node: Any, seconds: float) -> None:
+    """Tell Ray what a cloud tells of a spot machine."""
+    from ray._raylet import GcsClient
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+    deadline = int((time.time() + seconds) * 1000)
+    GcsClient(address=cluster.address).drain_node(
+        node.node_id, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, "reclaimed", deadline
+    )
+
+
+if __name__ == "__main__":
+    serve()

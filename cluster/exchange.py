@@ -8,12 +8,11 @@ the next calls fill it again; only events on their way to the terminal are lost.
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from llm.fell import Fell
 from llm.metrics import Event
 from llm.outside import Wish
 
@@ -40,6 +39,8 @@ class Sign:
     step: int
     idle: float
     """Seconds since then."""
+    begun: bool = True
+    """Whether it has done a step."""
     actor: Any = None
     """Its handle."""
 
@@ -55,6 +56,15 @@ class Orders:
     """Another group works in its place: it must be gone at once."""
 
 
+class Told(NamedTuple):
+    """An error that ended a worker: what `llm.fell` knows of it (and would import torch here)."""
+
+    rank: int
+    step: int | None
+    cause: str
+    trace: str
+
+
 @dataclass(frozen=True)
 class News:
     """What the driver is told."""
@@ -64,7 +74,7 @@ class News:
     """The last sign of every worker of this group, idle until now."""
     ages: list[float]
     """Seconds since each of them came."""
-    fallen: list[Fell]
+    fallen: list[Told]
     """Errors that have ended workers of this group, the first of them first."""
     left: bool
     """The workers have saved, and wait to be ended."""
@@ -83,7 +93,7 @@ class Exchange:
         """A new group is about to start; nothing of the one before counts any more."""
         self.group = group
         self.signs: dict[int, tuple[Sign, float]] = {}
-        self.fallen: list[Fell] = []
+        self.fallen: list[Told] = []
         self.left = False
         self.controller: Any = None
         self.orders = replace(self.orders, leave=False)
@@ -106,7 +116,7 @@ class Exchange:
             await asyncio.sleep(BEAT_S / 4)
         return self.orders
 
-    async def fell(self, group: int, fall: Fell) -> None:
+    async def fell(self, group: int, fall: Told) -> None:
         """An error ends a worker."""
         if group == self.group:
             self.fallen.append(fall)

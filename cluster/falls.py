@@ -17,14 +17,18 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import PreemptionError
 
+from cluster.exchange import Told
 from llm.errors import UserError
 from llm.faults import RolledBack
 from llm.fell import Fell
 
 Kind = Literal["fall", "preemption", "no room", "going back", "leaving"]
 
-COLLATERAL = ("gloo", "NCCL", "Connection closed", "Connection reset", "DistNetworkError")
-"""In the errors of those whose connection to a fallen worker broke."""
+COLLATERAL = (
+    *("gloo", "NCCL", "Connection closed", "Connection reset", "DistNetworkError"),
+    *("ActorDiedError", "ActorUnavailableError", "ObjectLostError", "OwnerDiedError"),
+)
+"""In the errors of those whose connection to a fallen worker, or to its node, broke."""
 
 KILLED = "the worker was killed"
 
@@ -55,7 +59,7 @@ class Fall:
         return f"{where}: {self.cause}" if where else self.cause
 
 
-def fall_of(error: BaseException, fallen: list[Fell], ranks: Iterable[int]) -> Fall:
+def fall_of(error: BaseException, fallen: list[Told], ranks: Iterable[int]) -> Fall:
     """Why `fit` raised an error. What is no fall is raised: a mistake of the user, or a bug.
 
     `fallen` are those that workers reported, the first one first; `ranks` those that there were.
@@ -80,7 +84,7 @@ def fall_at_start(failure: Exception) -> Fall:
     return Fall(f"the workers did not start: {first_line(failure)}")
 
 
-def fall_of_group(failures: dict[int, Exception], fallen: list[Fell], ranks: Iterable[int]) -> Fall:
+def fall_of_group(failures: dict[int, Exception], fallen: list[Told], ranks: Iterable[int]) -> Fall:
     """Why its workers failed: the best that anybody knows."""
     for failure in failures.values():
         if isinstance(failure, UserError):
@@ -92,7 +96,10 @@ def fall_of_group(failures: dict[int, Exception], fallen: list[Fell], ranks: Ite
     preempted = [rank for rank, one in dead.items() if one.preempted]
     if preempted:
         return Fall("its node was reclaimed", "preemption", preempted[0])
-    told = [*fallen, *(error for error in failures.values() if isinstance(error, Fell))]
+    told: list[Told | Fell] = [
+        *fallen,
+        *(error for error in failures.values() if isinstance(error, Fell)),
+    ]
     own = [one for one in told if not is_collateral(one)]
     if own:
         return Fall(own[0].cause, "fall", own[0].rank, own[0].step, own[0].trace)
@@ -119,7 +126,7 @@ def said_of(error: RayActorError) -> str:
     )
 
 
-def is_collateral(fall: Fell) -> bool:
+def is_collateral(fall: Told | Fell) -> bool:
     """Whether it only tells that a process at the other end of a connection is gone."""
     return any(word in fall.cause for word in COLLATERAL)
 

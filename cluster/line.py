@@ -19,7 +19,7 @@ import ray.train
 from ray.exceptions import RayError
 from ray.train.v2._internal.execution.context import get_train_context
 
-from cluster.exchange import Orders, Sign
+from cluster.exchange import Orders, Sign, Told
 from cluster.watchdog import SILENT_S
 from llm.fell import Fell, telling_where
 from llm.metrics import Event
@@ -40,7 +40,7 @@ class Line(Wishes):
         self.host = socket.gethostname()
         self.doing, self.step, self.since = "start", 0, time.monotonic()
         self.answered = time.monotonic()
-        self.leaving = self.granted = self.asked = self.closed = False
+        self.begun = self.leaving = self.granted = self.asked = self.closed = False
         self.committed = self.parked_at = -1
 
     # -- called by the training --------------------------------------------------------------------
@@ -61,7 +61,10 @@ class Line(Wishes):
     def beat(self, doing: str, step: int) -> None:
         """The training gets on."""
         self.doing, self.step, self.since = doing, step, time.monotonic()
-        if doing == STEP and self.granted:
+        if doing != STEP:
+            return
+        self.begun = True
+        if self.granted:
             self.granted = False
             if self.leaving:
                 self.parked_at = step
@@ -123,7 +126,8 @@ def line_to(exchange: Any, group: int, fence: Callable[[], bool], folder: Path) 
         with telling_where(line.rank, lambda: line.step, folder):
             yield line
     except Fell as fall:
-        ray.get(exchange.fell.remote(group, fall))
+        told = Told(fall.rank, fall.step, fall.cause, fall.trace)
+        ray.get(exchange.fell.remote(group, told))
         raise
     finally:
         line.closed = True

@@ -11,6 +11,7 @@ like again. When its input ends the cluster does, too.
 import json
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from typing import Any
@@ -32,10 +33,13 @@ NOTICES_FAST = {
 def main(cpus: int) -> None:
     """Start the cluster and serve the lines of stdin."""
     os.environ.update({**WORKER_ENVIRONMENT, **QUIET})
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": True, "_system_config": NOTICES_FAST},
-    )
+    head = {
+        "num_cpus": 0,
+        "include_dashboard": True,
+        "dashboard_port": free_port(),
+        "_system_config": NOTICES_FAST,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         node = joined(cluster, cpus)
         for _ in sys.stdin:
@@ -43,6 +47,13 @@ def main(cpus: int) -> None:
             node = joined(cluster, cpus)
     finally:
         cluster.shutdown()
+
+
+def free_port() -> int:
+    """Where nobody listens now; Ray's usual port for a dashboard may be another cluster's."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def joined(cluster: Cluster, cpus: int) -> Any:

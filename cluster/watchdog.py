@@ -14,7 +14,8 @@ SILENT_S = 20.0
 """Seconds without any sign after which a worker counts as gone (they come every second)."""
 
 START_S = 600.0
-"""Seconds that a worker may take to its first step, if steps themselves have less time."""
+"""Seconds that a worker may take on its way to its first step, if steps have less time: it loads,
+validates, and waits for a stream to start."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def hung(news: News, limit: float) -> Hung | None:
 
 
 def allowed(sign: Sign, limit: float) -> float:
-    """Seconds that a worker may take; more before its first step."""
-    return limit if sign.step or sign.doing != "start" else max(limit, START_S)
+    """Seconds that a worker may take."""
+    return limit if sign.begun else max(limit, START_S)
 
 
 def named(signs: list[Sign]) -> str:

@@ -294,7 +294,7 @@ class Groups:
 
     def ask_to_stop(self, news: News) -> None:
         """Have the workers save and end; those that have not begun yet are just ended."""
-        if any(sign.step for sign in news.signs):
+        if any(sign.begun for sign in news.signs):
             self.exchange.give.remote(Orders(Wish.STOP))
         else:
             self.ending = Fall("stopped", "leaving")

@@ -5,6 +5,7 @@ for the rest; Ctrl-C and SIGTERM end with 130. torch and ray are imported by the
 them, inside, so that everything else answers at once.
 """
 
+import errno
 import shlex
 import signal
 import sys
@@ -39,6 +40,9 @@ Overrides = Annotated[
     ),
 ]
 
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What disks refuse."""
+
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
@@ -51,6 +55,13 @@ def told_plainly() -> Iterator[None]:
     except UserError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in STORAGE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "make room or mend it, then the same command goes on"
+        typer.echo(f"{where}{error.strerror}; {remedy}:\n  {same_command()}", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         again = "The same command goes on where it was"
         typer.echo(f"\nStopped. {again}:\n  {same_command()}", err=True)
@@ -115,7 +126,7 @@ def rehearse(
     ] = "all",
 ) -> None:
     """Let a spec fall at toy size in every way, and see whether it gets up again exactly."""
-    with told_plainly():
+    with told_plainly(), sigterm_is_ctrl_c():
         from jobs.rehearse import rehearse as rehearse_falls
 
         code = rehearse_falls(file, overrides or (), falls)

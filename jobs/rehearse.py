@@ -22,7 +22,7 @@ from rich.console import Console
 
 from jobs.load import load
 from jobs.rehearse_cluster import Playground, playground
-from jobs.rehearse_compare import compare
+from jobs.rehearse_compare import Comparison, compare
 from jobs.rehearse_falls import FALLS, NAMES, Stage, disk_for, slow_disk
 from jobs.rehearse_show import Outcome, Show, showing, summary
 from jobs.rehearse_slices import Slices
@@ -144,30 +144,19 @@ class Rehearsal:
         """One training, one fall."""
         trial = self.trial(f"{stage}-{fall}", cluster, stage)
         whole = replace(whole, stage=stage)
-        what = named(fall)
         with ExitStack() as stack:
-            stack.callback(trial.kill)
             try:
                 stack.enter_context(disk_for(fall, trial.storage))
+                stack.callback(trial.kill)
                 trial.build_on(whole)
                 trial.start()
                 FALLS[fall](trial, Stage(cluster, self.folder / "slow"), self.step(whole, fall))
-                compared = compare(trial, whole, isinstance(self.spec.stages[stage], PretrainStage))
+                text = isinstance(self.spec.stages[stage], PretrainStage)
+                return outcome(stage, named(fall), trial, compare(trial, whole, text))
             except Skipped as reason:
-                return Outcome(stage, what, skipped=str(reason))
+                return Outcome(stage, named(fall), skipped=str(reason))
             except Broken as reason:
-                return Outcome(stage, what, broken=f"{reason} ({trial.log})")
-            again = [event for event in trial.events if event["event"] == "again"]
-        broken = f"{compared.difference} ({trial.folder})" if compared.difference else None
-        return Outcome(
-            stage,
-            what,
-            step=again[0]["reached"] if again else None,
-            recovered=sum(event["lost"] for event in again) if again else None,
-            redone=sum(event["redone"] for event in again),
-            comparison=compared,
-            broken=broken,
-        )
+                return Outcome(stage, named(fall), broken=f"{reason} ({trial.log})")
 
     def step(self, whole: Trial, fall: str) -> int:
         """When it falls: somewhere in the middle, the same in every rehearsal of the seed."""
@@ -175,3 +164,17 @@ class Rehearsal:
         assert steps, "a training that has ended has a pulse"
         first, last = math.ceil(steps[0] * 0.4), math.ceil(steps[0] * 0.7)
         return random.Random(f"{self.spec.seed} {whole.stage} {fall}").randint(first, last)
+
+
+def outcome(stage: str, what: str, trial: Trial, compared: Comparison) -> Outcome:
+    """What became of a training that fell and came to its end."""
+    again = [event for event in trial.events if event["event"] == "again"]
+    return Outcome(
+        stage,
+        what,
+        step=again[0]["reached"] if again else None,
+        recovered=sum(event["lost"] for event in again) if again else None,
+        redone=sum(event["redone"] for event in again),
+        comparison=compared,
+        broken=f"{compared.difference} ({trial.folder})" if compared.difference else None,
+    )

@@ -32,7 +32,10 @@ class Stage:
 def worker(trial: Trial, stage: Stage, step: int) -> None:
     """One process that trains is killed."""
     trial.until_step(step)
-    kill(stage.cluster.learners()[-1])
+    learners = stage.cluster.learners()
+    if not learners:
+        raise Skipped("it was over before a worker could be killed")
+    kill(learners[-1])
     trial.ends_well()
 
 
@@ -51,7 +54,7 @@ def data(trial: Trial, stage: Stage, step: int) -> None:
         found[:] = stage.cluster.feeders()
         return bool(found)
 
-    trial.until(feeding, "a process that reads data was seen")
+    trial.until(feeding, "a process that reads data was seen", every=0.05)
     kill(found[0])
     trial.ends_well()
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from llm import events
 from llm.metrics import Event, read_log
 from llm.pulse import last_pulse
 
-PATIENCE = 240.0
+PATIENCE = 600.0
 """Seconds until a run that has not come to an end counts as stuck."""
 
-LOOK_EVERY = 0.002
-"""Seconds; steps of a toy take some ten milliseconds."""
+SOON = 0.002
+"""Seconds between looks at a training's pulse; steps of a toy take some ten milliseconds."""
 
 
 class Broken(Exception):
@@ -88,9 +87,8 @@ class Trial:
 
     def kill(self) -> None:
         """The driver is gone at once."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def ends(self) -> int:
@@ -107,7 +105,7 @@ class Trial:
         if code := self.ends():
             raise Broken(f"ended with exit code {code}: {self.last_words}")
 
-    def until(self, arrived: Callable[[], bool], what: str) -> None:
+    def until(self, arrived: Callable[[], bool], what: str, every: float) -> None:
         """Wait for something that happens while it runs."""
         assert self.process
         deadline = time.monotonic() + PATIENCE
@@ -120,11 +118,11 @@ class Trial:
             if time.monotonic() > deadline:
                 self.kill()
                 raise Broken(f"stuck: {PATIENCE:.0f} s before {what}")
-            time.sleep(LOOK_EVERY)
+            time.sleep(every)
 
     def until_step(self, step: int) -> None:
         """Wait until so many steps are done."""
-        self.until(lambda: self.step >= step, f"step {step}")
+        self.until(lambda: self.step >= step, f"step {step}", SOON)
 
     @property
     def step(self) -> int:

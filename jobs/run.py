@@ -8,6 +8,7 @@ since a tokenizer tells the vocabulary. Ray is started when the first stage need
 
 import platform
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -116,7 +117,8 @@ def start_ray(plan: Plan, console: Console, stack: ExitStack) -> None:
         on_sigterm = signal.getsignal(signal.SIGTERM)
         with console.status("starting Ray"):
             stack.enter_context(session(plan.cluster, actors_of(plan)))
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place
 
 
 def actors_of(plan: Plan) -> int:

@@ -14,7 +14,8 @@ def saving_rows(saving: Saving, mtbf_hours: float) -> Rows:
     yield "checkpoints", f"{interval(saving)}best is {recommended(saving)}"
     own, *others = saving.goodputs
     larger = ", ".join(f"{share(saving.goodputs[count])} with {count}" for count in others)
-    yield "goodput", f"{share(saving.goodput)} with {counted(own, 'worker')}; at best {larger}"
+    at_best = f"; at best {larger}" if larger else ""
+    yield "goodput", f"{share(saving.goodput)} with {counted(own, 'worker')}{at_best}"
     yield "if", f"{costs(saving)}, a worker fails every {mtbf_hours:g} h"
     if saving.wasted:
         yield (

@@ -200,14 +200,27 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     `path` is that of whole weights; a checkpoint of a shared model has its pieces in their place.
     """
     saved = Tensors(path)
-    wrong = misfit(saved, model)
+    wrong = unlike(saved, model)
     if wrong:
         raise ArtifactError(f"{path}: {wrong}; load it with the spec it was trained with")
     for name, parameter in model_tensors(model).items():
         saved.fill(name, piece_of(parameter))
 
 
-def misfit(saved: Tensors, model: torch.nn.Module) -> str | None:
+def misfit(path: Path, model: torch.nn.Module) -> str | None:
+    """What of a checkpoint has no place in a model and its optimizer; None if all fits."""
+    try:
+        weights = Tensors(path / "model.safetensors")
+        moments = Tensors(path / "optimizer.safetensors")
+    except ArtifactError as error:
+        return str(error)
+    for name, shape in moments.shapes.items():
+        if shape not in ((), weights.shapes.get(name.rpartition("/")[0])):
+            return f"{name} is {shape}, unlike its weights"
+    return unlike(weights, model)
+
+
+def unlike(saved: Tensors, model: torch.nn.Module) -> str | None:
     """Which saved weights a model has no place for; None if they fit."""
     own = {name: tuple(p.shape) for name, p in model.named_parameters()}
     missing, extra = (

@@ -6,7 +6,7 @@ drops what an earlier attempt logged after N, so every step stands in the file o
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ class RunLog:
         self.emit = emit
         self.file: Appender | None = None
 
-    def rewind(self, step: int) -> None:
-        """Drop events of steps after `step`, and a last line that was cut off by a fall."""
+    def rewind(self, step: int, again: Container[str] = ()) -> None:
+        """Drop what comes `again`: events of steps after `step`, and of it those that are named.
+
+        Also a last line that was cut off by a fall.
+        """
         if self.path is None:
             return
         events = read_log(self.path) if self.path.exists() else []
-        kept = [event for event in events if event["step"] <= step]
+        reached = [event for event in events if event["step"] <= step]
+        kept = [one for one in reached if one["step"] < step or one["event"] not in again]
         write_atomic(self.path, "".join(json.dumps(event) + "\n" for event in kept))
         self.file = Appender(self.path)
 

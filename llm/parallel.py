@@ -1,9 +1,10 @@
 """How several processes train one model: functions applied to a plain model from outside.
 
 ddp: every process holds the whole model and gradients are averaged. fsdp: weights, gradients and
-optimizer state lie in rows, each process holding its own (`fully_shard`, ZeRO-3 of Rajbhandari et
-al. 2020), and a layer's weights are gathered just for its pass. Of AdamW's 16 bytes a parameter N
-processes then hold 16 / N each, and send half as much again as with ddp.
+optimizer state lie in rows, each process holding its own (`fully_shard`; ZeRO-3, Rajbhandari et al.
+2020), and a layer's weights are gathered just for its pass. Of the 16 bytes that a parameter takes
+with AdamW each of N processes then holds 16 / N, and sends half as much again as with ddp, with
+every micro batch.
 
 In this order: `share_out`, then the optimizer, then `parallelise`.
 """
@@ -16,27 +17,33 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from llm.model import Block
 from llm.outside import Strategy
-from llm.world import World
+from llm.world import Precision, World
+
+BF16 = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+"""For matrix products under autocast, which casts the inputs."""
 
 
-def share_out(model: nn.Module, world: World, strategy: Strategy) -> None:
+def share_out(model: nn.Module, world: World, strategy: Strategy, precision: Precision) -> None:
     """Leave this process its part of the weights, in place; before the optimizer is made.
 
-    The weights must be the same in all processes. Names and shapes of parameters stay as they are.
+    They must be the same in all processes. Parameters keep their names and shapes. With bf16,
+    matrices of layers travel in it, as autocast would round them anyway: the numbers are the same,
+    while autocast's copies would stay, whole, until the backward pass.
     """
     if strategy == "ddp" or world.size == 1:
         return
     mesh = init_device_mesh(world.device.type, (world.size,))
+    policy = BF16 if precision == "bf16" else MixedPrecisionPolicy()
     for module in model.modules():
         if isinstance(module, Block):
-            fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+            fully_shard([module.attention, module.mlp], mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh)  # embedding, norms and head: fp32, gathered once for both passes
 
 
 def parallelise(model: nn.Module, world: World) -> nn.Module:

@@ -17,12 +17,13 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch.distributed.tensor import DTensor, Shard
+from torch import nn
 
 from llm.errors import ArtifactError
 
@@ -64,9 +65,11 @@ Pieces = Mapping[str, Piece]
 def piece_of(tensor: torch.Tensor) -> Piece:
     """What this process holds of a tensor; a view, so that it can be read and filled."""
     shape = tuple(tensor.shape)
-    if not isinstance(tensor, DTensor):
+    if type(tensor) in (torch.Tensor, nn.Parameter):
         return Piece(tensor.detach(), 0, shape)
-    assert tensor.placements == (Shard(0),), tensor.placements
+    from torch.distributed.tensor import DTensor, Shard  # half a second that serving need not pay
+
+    assert isinstance(tensor, DTensor) and tensor.placements == (Shard(0),), tensor
     mesh = tensor.device_mesh
     each = math.ceil(shape[0] / mesh.size())
     return Piece(tensor.to_local().detach(), min(shape[0], mesh.get_local_rank() * each), shape)
@@ -106,12 +109,13 @@ def write_pieces(path: Path, pieces: Pieces) -> str:
     # As in safetensors' own files the widest come first, so that everything is aligned.
     ordered = sorted(pieces.items(), key=lambda one: (-one[1].rows.element_size(), one[0]))
     digest = hashlib.sha256()
-    with open(path, "wb") as file:
+    with open(path, "wb") as file, ThreadPoolExecutor(1) as hasher:
         for content in (header(ordered), *(raw(piece.rows) for _, piece in ordered)):
             for start in range(0, len(content), PORTION):
                 portion = content[start : start + PORTION]
-                digest.update(portion)
+                hashed = hasher.submit(digest.update, portion)  # both take about a second for 1 GB
                 file.write(portion)
+                hashed.result()
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()

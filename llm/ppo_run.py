@@ -61,7 +61,7 @@ from llm.reply import reply
 from llm.roles import Local, Roles
 from llm.rollout import Key
 from llm.room import memory_of, require_room
-from llm.run import Setting, beating, grant
+from llm.run import MEASURED, Setting, beating, grant
 from llm.saver import Saver
 
 MakeRoles = Callable[[PpoTask, Setting, Transformer], Roles]
@@ -143,11 +143,12 @@ class PpoRun:
     def _run(self) -> Event:
         steps, position = self.config.steps, self.position
         self._require_prompts()
-        self.log.rewind(position.step or -1)
+        measured = position.step in (0, steps)
+        self.log.rewind(position.step, MEASURED if measured else ())
         self.falls.started(position.step, self.on.world.size)
         self._announce()
         self.validation = self._make_validation()
-        verdict = self._validate() if position.step in (0, steps) else None
+        verdict = self._validate() if measured else None
         while position.step < steps and not stops(verdict):
             verdict = self._step()
         self.saver.close()

@@ -4,7 +4,7 @@ It runs alone, under torchrun and inside Ray Train; only where its blocks come f
 pretrain artifact holds its task.json, so a run can be repeated without Ray:
 
     python -m llm.pretrain runs/NAME/pretrain/FINGERPRINT/task.json FOLDER
-    torchrun --nproc-per-node 2 -m llm.pretrain TASK.json FOLDER
+    torchrun --nproc-per-node 2 -m llm.pretrain TASK.json FOLDER --strategy fsdp
 """
 
 from collections.abc import Iterable, Iterator

@@ -33,6 +33,9 @@ from llm.step_log import NAME, StepLog
 from llm.train import Portion, StepReport, Training, fit
 from llm.world import Precision, World, fastest_precision, peak_flops
 
+MEASURED = ("validation", "sample")
+"""Events of a validation."""
+
 FORWARD = "forward"
 """What is done in a step's passes."""
 
@@ -118,7 +121,7 @@ class Run:
         self.saver = Saver(
             task.checkpoints, task.train.checkpoint, setting.world, outside, self.log
         )
-        share_out(recipe.module, self.world, outside.strategy)
+        share_out(recipe.module, self.world, outside.strategy, setting.precision)
         self.training = Training(recipe.module, make_optimizer(recipe.module, task.train.optim))
         self._restore()
         self.meter = Meter(recipe.flops, self.world.size)
@@ -144,9 +147,10 @@ class Run:
         gets RolledBack.
         """
         with telling_where(self.world.rank, lambda: self.step, self.folder):
-            self._begin()
+            measured = self.step in (0, self.task.train.steps)  # before the first, after the last
+            self._begin(MEASURED if measured else ())
             self._announce()
-            if self.step in (0, self.task.train.steps):  # before the first, or after the last
+            if measured:
                 self._validate()
             if self.step == 0 and self.guard.rolls_back:
                 self._save()
@@ -160,10 +164,10 @@ class Run:
         """The step that is being done, or what was done last if something else is."""
         return self.training.position.step + (self.doing == FORWARD)
 
-    def _begin(self) -> None:
-        """Forget what was logged behind the position; at the beginning, all of it."""
+    def _begin(self, again: tuple[str, ...] = ()) -> None:
+        """Forget what was logged behind the position, and events there that come again."""
         step = self.training.position.step
-        self.log.rewind(step or -1)
+        self.log.rewind(step, again)
         self.steps.rewind(step)
         self.falls.started(step, self.world.size)
 

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from llm import checkpoint, events
 from llm.agree import raise_together
@@ -32,7 +31,8 @@ from llm.errors import ArtifactError
 from llm.metrics import RunLog, size_of
 from llm.mirror import Mirror
 from llm.outside import Outside, Wish
-from llm.pieces import Buffers, Pieces, Tensors, size
+from llm.parallel import shared_out
+from llm.pieces import Buffers, Pieces, size
 from llm.settle import settle
 from llm.world import World
 
@@ -74,14 +74,11 @@ class Saver:
         return checkpoint.load(self.folder / checkpoint.name_of(step), model, optimizer)
 
     def _settle(self, model: nn.Module) -> Path | None:
-        def misfit(path: Path) -> str | None:
-            return checkpoint.misfit(Tensors(path / "model.safetensors"), model)
-
         return settle(
             self.folder,
             self.config.mirror,
             may_write=self.outside.may_write,
-            misfit=misfit,
+            misfit=lambda path: checkpoint.misfit(path, model),
             say=self.outside.emit,
         )
 
@@ -90,7 +87,7 @@ class Saver:
         start = time.perf_counter()
         self.outside.beat("save", position.step)
         self._finish_writing()
-        shared = is_shared_out(model) and self.world.size > 1
+        shared = shared_out(model)
         if shared and self.group is None:
             self.group = dist.new_group(backend="gloo")
         if self.world.rank > 0 and not shared:
@@ -111,17 +108,20 @@ class Saver:
     # -- in the thread -----------------------------------------------------------------------------
 
     def _write(self, parts: Parts, position: Position, stall: float) -> None:
-        """Write one process's part; the first commits the whole."""
-        start = time.perf_counter()
+        """Write one process's part; the first commits the whole and brings it to the mirror."""
+        start, step = time.perf_counter(), position.step
         try:
             path = self._commit(parts, position)
-        except BaseException:
+            if path:
+                seconds = time.perf_counter() - start
+                self.log("checkpoint", step, path=str(path), seconds=seconds, stall=stall)
+                self._mirror(path, step)
+        except OSError as error:
             self.outside.wishes.ask(Wish.SAVE)  # which raises this in all processes
+            raise unwritten(self.folder, step, size(parts), error) from error
+        except BaseException:
+            self.outside.wishes.ask(Wish.SAVE)
             raise
-        if path:
-            seconds = time.perf_counter() - start
-            self.log("checkpoint", position.step, path=str(path), seconds=seconds, stall=stall)
-            self._mirror(path, position.step)
 
     def _commit(self, parts: Parts, position: Position) -> Path | None:
         """The checkpoint's path in the first process, None in the others."""
@@ -133,8 +133,6 @@ class Saver:
             path = checkpoint.commit(temporary, position, digests, self.outside.may_write)
             checkpoint.prune(self.folder, self.config.keep, position.best_step)
             return path
-        except OSError as error:
-            raise unwritten(self.folder, position.step, size(parts), error) from error
         finally:
             if self.world.rank == 0:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -170,11 +168,6 @@ class Saver:
                 events.note(self.folder.parent, "mirror_failed", step=step, why=str(error))
                 self.log("mirror_failed", step, why=str(error))
             self.mirrored = False
-
-
-def is_shared_out(model: nn.Module) -> bool:
-    """Whether each process holds rows of the weights only."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def require_disk(folder: Path, wanted: int) -> None:

@@ -48,14 +48,16 @@ class Driver:
 
 def drive(task_file: Path, folder: Path, cluster: dict[str, Any]) -> None:
     """Train, and tell."""
+    from cluster import workers
     from cluster.config import ClusterConfig
     from cluster.session import session
     from cluster.train import pretrain
     from llm.task import read_task
 
-    workers = cluster.pop("workers", 2)
-    workers = tuple(workers) if isinstance(workers, list) else workers
-    config = ClusterConfig(workers=workers, **{"cpus_per_worker": 1, **cluster})
+    workers.RESIZE_AFTER_S = 1.0
+    count = cluster.pop("workers", 2)
+    count = tuple(count) if isinstance(count, list) else count
+    config = ClusterConfig(workers=count, **{"cpus_per_worker": 1, **cluster})
     task = replace(read_task(task_file), folder=str(folder))
     with session(config):
         pretrain(task, config, lambda event: print(json.dumps(event), flush=True))

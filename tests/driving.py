@@ -38,7 +38,7 @@ stages:
     tokenizer: tokenizer
     model: {depth: 2, width: 128, context: 128}
     batch: 8
-    steps: 60
+    epochs: 1
     log_every: 1
     checkpoint: {every: 8}
   sft:
@@ -46,7 +46,7 @@ stages:
     from: pretrain
     data: [{shards: chats.jsonl, schema: question_answer}]
     batch: 4
-    epochs: 3
+    epochs: 8
     log_every: 1
     checkpoint: {every: 3}
   ppo:
@@ -65,16 +65,39 @@ stages:
 
 RULE = "def letters(prompt, answer, reference):\n    return answer.count('e') / 8\n"
 
-MADE = {
-    "corpus": "corpus.json",
-    "tokenizer": "tokenizer.model",
-    "pretrain": "model.safetensors",
-    "sft": "model.safetensors",
-    "ppo": "model.safetensors",
-}
-"""What a stage is for."""
+MORE = """\
+  reward:
+    kind: reward
+    from: sft
+    data: [{shards: pairs.jsonl}]
+    batch: 8
+    micro_batch: 4
+    log_every: 1
+  dpo:
+    kind: dpo
+    from: sft
+    data: [{shards: pairs.jsonl}]
+    batch: 8
+    micro_batch: 4
+    log_every: 1
+  generate: {kind: generate, from: dpo, prompts: The king, sampling: {max_tokens: 16}}
+"""
+"""The other kinds of stages."""
 
-PATIENCE_S = 240.0
+NOT_RESULTS = {
+    "manifest.json",
+    "metrics.jsonl",
+    "events.jsonl",
+    "pulse",
+    "report.html",
+    "task.json",
+}
+"""Files of an artifact that hold times or paths."""
+
+PASSING = {"checkpoints", ".lease", "ray", "work"}
+"""Folders that a stage needs while it works."""
+
+PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +117,7 @@ class Place:
     finished: dict[Path, int] = field(default_factory=dict)
     """Manifests that there were when a later driver was started, and when they were written."""
 
-    def write(self) -> "Place":
+    def write(self, spec: str = SPEC) -> "Place":
         """Make up the data."""
         source = random.Random(3)
         texts = [{"text": " ".join(sentence(source) for _ in range(30))} for _ in range(120)]
@@ -102,12 +125,16 @@ class Place:
             {"question": f"{sentence(source)} {number}", "answer": sentence(source)}
             for number in range(40)
         ]
+        pairs = [
+            {"prompt": chat["question"], "chosen": chat["answer"], "rejected": "men men"}
+            for chat in chats
+        ]
         self.folder.mkdir()
-        for name, rows in (("crawl", texts), ("chats", chats)):
+        for name, rows in (("crawl", texts), ("chats", chats), ("pairs", pairs)):
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             (self.folder / f"{name}.jsonl").write_text(lines)
         (self.folder / "rule.py").write_text(RULE)
-        (self.folder / "spec.yaml").write_text(SPEC)
+        (self.folder / "spec.yaml").write_text(spec)
         return self
 
     # -- drivers --
@@ -142,6 +169,13 @@ class Place:
         until(condition, driver)
         driver.send_signal(signal.SIGKILL)
         assert driver.wait() == -signal.SIGKILL
+
+    def kill_within(self, stage: str, seconds: float) -> None:
+        """The same, so long after it has begun with a stage; nothing if it is done by then."""
+        driver, begun = self.start(), self.begun(stage)
+        came(after(seconds, lambda: self.begun(stage) > begun), driver)
+        driver.kill()
+        driver.wait()
 
     # -- what is there --
 
@@ -178,8 +212,15 @@ class Place:
         return pulse[0] if pulse else 0
 
     def results(self) -> dict[str, str]:
-        """Digests of what the stages have made."""
-        return {stage: sha256(self.made(stage) / name) for stage, name in MADE.items()}
+        """Digests of all that the stages have made, by path."""
+        runs = self.folder / "runs" / "tiny"
+        paths = (path for path in runs.glob("*/*/**/*") if path.is_file())
+        names = {path.relative_to(runs): path for path in paths}
+        return {
+            str(name): sha256(path)
+            for name, path in names.items()
+            if not (PASSING & set(name.parts) or NOT_RESULTS & {name.name} or name.name[0] == ".")
+        }
 
     def made_again(self) -> list[Path]:
         """Manifests that were written although they were there."""
@@ -187,12 +228,19 @@ class Place:
 
 
 def until(condition: Callable[[], bool], driver: "subprocess.Popen[bytes]") -> None:
-    """Look again and again, while the driver runs."""
+    """Wait for something while the driver runs."""
+    assert came(condition, driver), f"the driver has ended, with exit code {driver.poll()}"
+
+
+def came(condition: Callable[[], bool], driver: "subprocess.Popen[bytes]") -> bool:
+    """Look again and again; whether it came before the driver's end."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert driver.poll() is None, f"the driver has ended, with exit code {driver.poll()}"
+        if driver.poll() is not None:
+            return False
         assert time.monotonic() < end, "the driver does not come so far"
         time.sleep(0.005)
+    return True
 
 
 def after(seconds: float, since: Callable[[], bool]) -> Callable[[], bool]:

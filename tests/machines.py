@@ -102,6 +102,7 @@ def serve() -> None:
     from cluster.session import QUIET, WORKER_ENVIRONMENT
 
     os.environ.update({**WORKER_ENVIRONMENT, **QUIET})
+    os.environ["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     head = {
         "num_cpus": 0,
         "include_dashboard": True,

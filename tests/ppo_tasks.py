@@ -1,12 +1,9 @@
 """A PPO task small enough for tests: nine characters, a policy that starts out choosing evenly.
 
 The reward is the share of the letter "a" in an answer, so the best policy can be worked out.
-`python -m tests.ppo_tasks TASK.json FOLDER STEP` runs one and dies without a word after STEP.
 """
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +28,7 @@ from llm.rankings import Ranking
 from llm.reward import Normaliser, Scorer, write_scorer
 from llm.tokenizer import Tokenizer
 from llm.tokenizer_trainer import train as train_tokenizer
+from tests.tasks import write_task
 
 LETTERS = "abcdefgh"
 
@@ -161,12 +159,25 @@ def write_ppo_task(
     return path
 
 
+def with_text(folder: Path) -> dict[str, Any]:
+    """A pretraining to mix in, in the words of the task's own tokenizer."""
+    text = write_task(folder / "text", documents=60)
+    theirs = str(folder / "text" / "tokenizer.model")
+    text.write_text(text.read_text().replace(theirs, str(folder / "tokenizer.model")))
+    return {"pretrain": str(text)}
+
+
 def run_ppo(
-    task: Path, folder: Path, watch: Callable[[Event], None] = lambda _: None, **changes: Any
+    task: Path,
+    folder: Path,
+    watch: Callable[[Event], None] = lambda _: None,
+    outside: Outside | None = None,
+    **changes: Any,
 ) -> Event:
     """Run a task in this process; `changes` replace fields of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    return PpoRun(replace(read_ppo_task(task), folder=str(folder), **changes), Outside(watch)).run()
+    read = replace(read_ppo_task(task), folder=str(folder), **changes)
+    return PpoRun(read, outside or Outside(watch)).run()
 
 
 def steps_of(folder: Path) -> list[Event]:
@@ -175,13 +186,3 @@ def steps_of(folder: Path) -> list[Event]:
     assert [event["step"] for event in events] == list(range(1, len(events) + 1))
     left_out = ("event", "seconds", "phases", "eta", "tokens_per_second")
     return [{key: event[key] for key in event if key not in left_out} for event in events]
-
-
-if __name__ == "__main__":
-    last = int(sys.argv[3])
-
-    def fall(event: Event) -> None:
-        if event["event"] == "step" and event["step"] == last:
-            os._exit(9)
-
-    run_ppo(Path(sys.argv[1]), Path(sys.argv[2]), fall)

@@ -30,7 +30,7 @@ def together(module: str, *arguments: object, strategy: Strategy) -> int:
     given = [*map(str, arguments), "--strategy", strategy]
     command = [*torchrun, "--standalone", "-m", module, *given]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=120).returncode
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=300).returncode
 
 
 def held(training: Training) -> int:

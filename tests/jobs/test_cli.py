@@ -1,7 +1,11 @@
 """The command line: what it prints, how it exits, what it does not import."""
 
+import errno
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,7 @@ from typer.testing import CliRunner
 from jobs import cli, schema
 from jobs.cli import app
 from jobs.spec import Spec
-from llm.errors import DataError
+from llm.errors import DataError, Stopped, TrainingError, UserError
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "jobs" / "quickstart.yaml")
@@ -115,6 +119,57 @@ def test_ctrl_c_exits_with_130_and_tells_how_to_go_on(monkeypatch: pytest.Monkey
     result = runner.invoke(app, ["run", QUICKSTART])
     assert result.exit_code == 130
     assert "  python -m jobs run jobs/quickstart.yaml 'name=a b'\n" in result.stderr
+
+
+def test_sigterm_is_ctrl_c_and_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Waiting(FakeRun):
+        def run(self, spec: Spec) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(30)
+
+    put(Waiting(), monkeypatch)
+    before = signal.getsignal(signal.SIGTERM)
+    result = runner.invoke(app, ["run", QUICKSTART])
+    assert result.exit_code == 130
+    assert "The same command goes on where it was" in result.stderr
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Stopped("stopped after step 7"), 130), (TrainingError("rank 1, step 7: died"), 1)],
+)
+def test_a_training_that_ends_early_tells_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, error: UserError, code: int
+) -> None:
+    put(FakeRun(error), monkeypatch)
+    monkeypatch.setattr(cli.sys, "argv", ["humpty", "run", "jobs/quickstart.yaml"])
+    result = runner.invoke(app, ["run", QUICKSTART])
+    expected = f"{error}\nTo go on:\n  python -m jobs run jobs/quickstart.yaml\n"
+    assert (result.exit_code, result.stderr) == (code, expected)
+
+
+def test_rehearse_exits_with_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[object] = []
+
+    class Fake:
+        def rehearse(self, file: str, overrides: list[str], falls: str) -> int:
+            called.extend((file, overrides, falls))
+            return 1
+
+    monkeypatch.setitem(sys.modules, "jobs.rehearse", Fake())
+    options = ["rehearse", QUICKSTART, "seed=3", "--falls", "worker,driver"]
+    assert runner.invoke(app, options).exit_code == 1
+    assert called == [QUICKSTART, ["seed=3"], "worker,driver"]
+
+
+def test_a_full_disk_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(FakeRun(OSError(errno.ENOSPC, "No space left on device", "/runs/x/spec.yaml")), monkeypatch)
+    result = runner.invoke(app, ["run", QUICKSTART])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("/runs/x/spec.yaml: No space left on device; make room")
+    put(FakeRun(FileNotFoundError(errno.ENOENT, "No such file", "x")), monkeypatch)
+    assert isinstance(runner.invoke(app, ["run", QUICKSTART]).exception, FileNotFoundError)
 
 
 def test_a_mistake_while_running_has_no_traceback_and_a_bug_has(

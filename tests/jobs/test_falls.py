@@ -13,7 +13,7 @@ import pytest
 
 from llm.checkpoint import newest
 from llm.falls import account_of
-from tests.driving import MADE, Place, Ran, after, until
+from tests.driving import MORE, SPEC, Place, Ran, after, until
 from tests.tasks import losses
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -76,7 +76,8 @@ def test_every_stage_ends_with_what_an_undisturbed_run_makes(story: Story) -> No
 
 
 def test_no_finished_stage_is_made_again(story: Story) -> None:
-    assert len(story.place.finished) == len(MADE) - 1
+    stages = {path.parent.parent.name for path in story.place.finished}
+    assert stages == {"corpus", "tokenizer", "corpus.tokenizer", "pretrain", "sft"}
     assert story.place.made_again() == []
 
 
@@ -96,13 +97,12 @@ def test_sigterm_saves_and_tells_how_to_go_on(story: Story) -> None:
 
 
 def test_falls_are_counted_and_told_and_a_stop_is_none(story: Story) -> None:
-    falls = account_of(story.place.made("pretrain")).falls
-    assert [fall.step for fall in falls][:1] == [story.killed_at]
+    [fall] = account_of(story.place.made("pretrain")).falls
+    assert fall.step is not None and fall.step >= story.killed_at  # workers live on for a second
     metrics = story.place.manifest("pretrain")["metrics"]
-    assert metrics["falls"] == len(falls) == 1
-    assert 0 <= metrics["redone"] <= 8 + story.killed_at - falls[0].step
-    assert 0 < metrics["lost_seconds"] and 0 < metrics["goodput"] < 1
-    assert "the run ended without a word" in falls[0].cause
+    assert metrics["falls"] == 1 and 0 <= metrics["redone"] < fall.step
+    assert metrics["lost_seconds"] > 0 and 0 < metrics["goodput"] < 1
+    assert "the run ended without a word" in fall.cause
     assert story.last.out.count("fell 1 time") >= 3  # in pretraining, SFT and PPO
     report = (story.place.made("pretrain") / "report.html").read_text()
     assert "<h2>Falls</h2>" in report
@@ -112,20 +112,17 @@ def test_falls_are_counted_and_told_and_a_stop_is_none(story: Story) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_driver_killed_at_random_moments_until_it_is_done(seed: int, tmp_path: Path) -> None:
-    moments = random.Random(seed)
-    quiet, place = Place(tmp_path / "quiet").write(), Place(tmp_path / "place").write()
-    assert quiet.end(quiet.start()).code == 0
-    for stage in MADE:
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_driver_killed_twice_in_every_kind_of_stage(seed: int, tmp_path: Path) -> None:
+    moments, spec = random.Random(seed), SPEC + MORE
+    quiet, place = Place(tmp_path / "quiet").write(spec), Place(tmp_path / "place").write(spec)
+    ran = quiet.end(quiet.start())
+    assert ran.code == 0, ran.errors
+    for stage in [
+        path.name for path in (quiet.folder / "runs" / "tiny").iterdir() if path.is_dir()
+    ]:
         for _ in range(2):
-            seconds = moments.uniform(0, 4 + quiet.manifest(stage)["seconds"])
-            driver, begun = place.start(), place.begun(stage)
-            moment = after(seconds, lambda stage=stage, begun=begun: place.begun(stage) > begun)
-            while driver.poll() is None and not moment():
-                pass
-            driver.kill()
-            driver.wait()
+            place.kill_within(stage, moments.uniform(0, 4 + quiet.manifest(stage)["seconds"]))
     ended = place.end(place.start())
     assert ended.code == 0, ended.errors
     assert place.results() == quiet.results()

@@ -35,7 +35,8 @@ def save_for_ever(artifact: Path, first: int) -> None:
 
 def save_once(artifact: Path) -> None:
     """Set a damaged checkpoint aside, save twice, and remove an old one."""
-    assert loaded(artifact, state := State()) == 2
+    state = State()
+    assert loaded(artifact, state) == 2
     to = saver(artifact, keep={"last": 1})
     for step in (3, 4):
         to.save(state.at(step).model, state.optimizer, position(step))
@@ -64,10 +65,11 @@ def die_in(left: list[int]) -> None:
 
 def at_every_call(artifact: Path) -> int:
     """Kill one saver after the other, each one call later, until one is done first."""
-    kills = 0
+    before, kills = artifact.with_suffix(".before"), 0
+    prepare(before)
     while True:
         shutil.rmtree(artifact, ignore_errors=True)
-        prepare(artifact)
+        shutil.copytree(before, artifact)
         if (child := os.fork()) == 0:
             die_in([kills])
             save_once(artifact)

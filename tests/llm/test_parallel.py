@@ -79,6 +79,18 @@ def test_two_processes_take_the_steps_of_one(
 
 
 @pytest.mark.slow
+def test_layers_that_travel_in_bf16_take_the_steps_of_autocast(tmp_path: Path) -> None:
+    task = write_task(tmp_path, steps=8)
+    task.write_text(task.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    run_plain(task, tmp_path / "one")
+    assert together("tests.sharing", task, tmp_path / "two", 0, strategy="fsdp") == 0
+    losses = [steps_of(tmp_path / name, "loss") for name in ("one", "two")]
+    assert np.abs(losses[1] - losses[0]).max() < 1e-4
+    dtypes = {tensor.dtype for tensor in load_file(tmp_path / "two/model.safetensors").values()}
+    assert dtypes == {torch.float32}
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_strategy_and_number_of_processes(
     tmp_path: Path, undisturbed: tuple[Path, Path]
 ) -> None:
@@ -121,16 +133,15 @@ def samples_of(folder: Path) -> list[str]:
 
 
 def comparison_task(folder: Path, kind: Kind) -> AlignTask:
-    """Two epochs of twenty comparisons at a high rate, every step being measured and saved."""
+    """Twenty comparisons at a high rate, every step being measured and saved."""
     prompts = {"prompts": ("humpty",), "answer_tokens": 4} if kind == "dpo" else {}
     return make_task(
         folder,
         "reward" if kind == "reward" else "dpo",
         count=20,
-        epochs=2,
         micro_batch=2,
         validate_every=1,
-        optim=OptimConfig(lr=3e-2, warmup=2, weight_decay=0.0),
+        optim=OptimConfig(lr=3e-2, warmup=2, weight_decay=0.0, eps=1e-4),
         checkpoint=CheckpointConfig(every=1),
         **prompts,
     )
@@ -170,7 +181,7 @@ def sft_task(folder: Path) -> AlignTask:
 
 def test_one_process_keeps_its_model_as_it_is() -> None:
     model, alone = Transformer(MODEL, 11), World(0, 1, CPU)
-    share_out(model, alone, "fsdp")
+    share_out(model, alone, "fsdp", "bf16")
     assert parallelise(model, alone) is model
     with gathered(model):
         assert type(model) is Transformer

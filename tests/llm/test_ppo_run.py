@@ -1,6 +1,7 @@
 """A PPO training as a whole: falls, processes, guards, and the artifact that is left."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,20 +13,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llm import checkpoint
 from llm.align_config import GuardConfig, KlConfig, PpoConfig
 from llm.artifact import read_model
 from llm.chat_artifact import is_chat
-from llm.config import ModelConfig
-from llm.errors import ArtifactError
+from llm.config import FaultsConfig, ModelConfig
+from llm.errors import ArtifactError, TrainingError
 from llm.metrics import Event, read_log
 from llm.outside import Outside
+from llm.ppo import Ppo
 from llm.ppo_memory import plan_memory
 from llm.ppo_run import mean_of
 from llm.ppo_task import read_ppo_task
 from llm.reward import Scorer
-from tests.ppo_tasks import SHAPE, run_ppo, steps_of, write_ppo_task, write_tokenizer
-from tests.tasks import write_task
+from tests.ppo_tasks import (
+    SHAPE,
+    run_ppo,
+    steps_of,
+    with_text,
+    write_ppo_task,
+    write_tokenizer,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,45 +45,11 @@ def events(folder: Path, kind: str) -> list[Event]:
     return [event for event in read_log(folder / "metrics.jsonl") if event["event"] == kind]
 
 
-def with_text(folder: Path) -> dict[str, Any]:
-    """A pretraining to mix in, in the words of the task's own tokenizer."""
-    text = write_task(folder / "text", documents=60)
-    theirs = str(folder / "text" / "tokenizer.model")
-    text.write_text(text.read_text().replace(theirs, str(folder / "tokenizer.model")))
-    return {"pretrain": str(text)}
-
-
 def test_a_task_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     path = write_ppo_task(tmp_path, model_judges=True)
     task = read_ppo_task(path)
     assert isinstance(task.config, PpoConfig) and isinstance(task.config.kl, KlConfig)
     assert json.loads(json.dumps(task.to_json())) == json.loads(path.read_text())
-
-
-def test_a_run_that_was_killed_takes_the_same_steps_as_one_that_was_not(tmp_path: Path) -> None:
-    path = write_ppo_task(
-        tmp_path,
-        steps=7,
-        save_every=3,
-        validate_every=2,
-        model_judges=True,
-        compare=True,
-        pretrain_weight=0.1,
-        kl=KlConfig(coefficient=0.1, target=0.5, horizon=100),
-    )
-    path.write_text(json.dumps({**json.loads(path.read_text()), **with_text(tmp_path)}))
-    run_ppo(path, tmp_path / "whole")
-    command = [sys.executable, "-m", "tests.ppo_tasks", str(path), str(tmp_path / "fallen"), "5"]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
-    assert not (tmp_path / "fallen" / "model.safetensors").exists()
-    found = checkpoint.newest(tmp_path / "fallen" / "checkpoints")
-    assert found is not None and checkpoint.read_position(found).step == 3
-    run_ppo(path, tmp_path / "fallen")
-    assert steps_of(tmp_path / "fallen") == steps_of(tmp_path / "whole")
-    one, two = weights(tmp_path / "whole"), weights(tmp_path / "fallen")
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    coefficients = [step["coefficient"] for step in steps_of(tmp_path / "whole")]
-    assert len(set(coefficients)) == 7  # the controller's state was part of it
 
 
 @pytest.mark.slow
@@ -241,6 +214,45 @@ def test_reports_average_what_lies_between_them() -> None:
         {"reward": 2.0, "phases": {"rollout": 4.0}},
     )
     assert mean_of([one, two]) == {"reward": 1.5, "phases": {"rollout": 3.0}}
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Make the gradient of the `count`-th minibatch one that is not finite."""
+    true, left = Ppo._backward, [count]
+
+    def broken(self: Ppo, *arguments: Any) -> torch.Tensor:
+        figures = true(self, *arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            gradient = self.models.policy.head.weight.grad
+            assert gradient is not None
+            gradient[0, 0] = torch.nan
+        return figures
+
+    monkeypatch.setattr(Ppo, "_backward", broken)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_ppo_task(tmp_path, steps=3)
+    breaking(monkeypatch, 6)  # four minibatches a step
+    with pytest.raises(TrainingError, match=r"step 2: the gradient norm of the policy is nan"):
+        run_ppo(path, tmp_path / "run")
+
+
+def test_an_update_that_is_not_finite_is_left_out_if_the_spec_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_ppo_task(tmp_path, steps=3, faults=FaultsConfig(not_finite="skip"))
+    breaking(monkeypatch, 6)
+    run_ppo(path, tmp_path / "run")
+    (fault,) = events(tmp_path / "run", "fault")
+    assert (fault["step"], fault["action"], fault["loss"]) == (2, "skip", None)
+    assert [one["step"] for one in json.loads((tmp_path / "run" / "skips.json").read_text())] == [2]
+    steps = steps_of(tmp_path / "run")
+    assert len(steps) == 3 and all(math.isfinite(step["grad_norm"]) for step in steps)
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
 
 
 def test_more_prompts_than_there_are_begin_again_in_another_order(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from llm.batch import NextToken, parts_at
 from llm.checkpoint import Position
@@ -134,19 +133,6 @@ def test_a_stream_that_ends_early_is_noticed() -> None:
 def test_slots_are_dealt_in_turn(size: int) -> None:
     dealt = {slot: rank for rank in range(size) for slot in own_slots(4, World(rank, size, CPU))}
     assert dealt == {slot: slot % size for slot in range(4)}
-
-
-def test_a_run_that_fell_takes_the_same_steps_as_one_that_did_not(tmp_path: Path) -> None:
-    task = write_task(tmp_path, steps=30, save_every=10, model={"dropout": 0.1})
-    run_plain(task, tmp_path / "whole")
-    command = [sys.executable, "-m", "tests.tasks", str(task), str(tmp_path / "fallen"), "17"]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
-    assert not (tmp_path / "fallen" / "model.safetensors").exists()
-    run_plain(task, tmp_path / "fallen")
-    assert losses(tmp_path / "fallen") == losses(tmp_path / "whole")
-    one = load_file(tmp_path / "whole" / "model.safetensors")
-    two = load_file(tmp_path / "fallen" / "model.safetensors")
-    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.slow

@@ -154,6 +154,12 @@ def test_a_training_says_how_far_it_came_and_where_it_went_on() -> None:
     assert progress(log, [first, again]) == "4 steps in 1m 05s, went on after step 2"
 
 
+def test_a_step_that_was_left_out_stands_above_all_figures() -> None:
+    fault = {"event": "fault", "step": 3, "action": "roll_back", "loss": None, "why": "it is nan"}
+    html = report_page("x", [start(), {"event": "step", "step": 4, "loss": 1.0}, fault])
+    assert "<b>roll back at step 3</b>: it is nan" in html
+
+
 def test_what_a_guard_did_stands_above_all_figures() -> None:
     guard = {"event": "guard", "step": 3, "kind": "entropy", "action": "stop", "message": "It fell"}
     html = report_page("ppo", [start(), {"event": "step", "step": 3, "reward": 1.0}, guard])

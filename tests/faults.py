@@ -1,0 +1,78 @@
+"""Trainings on Ray in which something goes wrong in a worker at a given step, once or always."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from cluster.config import ClusterConfig
+from cluster.room import STREAM_CPUS, demand_of
+from cluster.train import learn_text, streams
+from cluster.workers import Job, on_workers
+from llm.metrics import Emit, Event
+from llm.outside import Outside
+from llm.task import PretrainTask
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in the worker of a rank behind a step."""
+
+    happen: Callable[[], None]
+    rank: int
+    step: int
+    once: bool = True
+
+
+def divide() -> None:
+    """A bug."""
+    _ = 1 // 0
+
+
+def stopped() -> None:
+    """As by a debugger, or a machine that hangs: no thread of the process runs."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def locked() -> None:
+    """A deadlock of the training; other threads run."""
+    threading.Event().wait()
+
+
+def learn_with(faults: tuple[Fault, ...], task: PretrainTask, outside: Outside) -> Event:
+    """What every worker runs."""
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+
+    def beat(doing: str, step: int) -> None:
+        outside.beat(doing, step)
+        for fault in faults:
+            here = doing == "step" and (rank, step) == (fault.rank, fault.step)
+            if here and not (fault.once and happened(Path(task.folder), fault)):
+                fault.happen()
+
+    return learn_text(task, replace(outside, beat=beat))
+
+
+def happened(folder: Path, fault: Fault) -> bool:
+    """Whether a fault has happened already; from now on it has."""
+    mark = folder / f"{fault.happen.__name__}-{fault.rank}-{fault.step}"
+    if mark.exists():
+        return True
+    mark.touch()
+    return False
+
+
+def pretrain_with(
+    faults: tuple[Fault, ...], task: PretrainTask, cluster: ClusterConfig, emit: Emit
+) -> Event:
+    """As `cluster.train.pretrain`."""
+    Path(task.folder).mkdir(exist_ok=True)
+    demand = demand_of(cluster, spare_cpus=STREAM_CPUS)
+    loop = partial(learn_with, faults)
+    fed = partial(streams, task, cluster)
+    return on_workers(Job(loop, task, cluster, demand, None, streams=fed), emit)

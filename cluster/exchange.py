@@ -41,6 +41,8 @@ class Sign:
     """Seconds since then."""
     begun: bool = True
     """Whether it has done a step."""
+    reclaimed: bool = False
+    """Whether a machine of its group will be reclaimed, as its cloud says."""
     actor: Any = None
     """Its handle."""
 

@@ -31,6 +31,7 @@ COLLATERAL = (
 """In the errors of those whose connection to a fallen worker, or to its node, broke."""
 
 KILLED = "the worker was killed"
+RECLAIMED = "its node was reclaimed"
 
 DEATHS = {
     "low on memory": "killed by Ray, as its machine ran low on memory",
@@ -67,7 +68,7 @@ def fall_of(error: BaseException, fallen: list[Told], ranks: Iterable[int]) -> F
     match error:
         case PreemptionError():
             gone = error.preemption_info.preempted_ranks
-            return Fall("its node was reclaimed", "preemption", gone[0] if gone else None)
+            return Fall(RECLAIMED, "preemption", gone[0] if gone else None)
         case ControllerError():
             return fall_at_start(error.controller_failure)
         case RayActorError():
@@ -95,7 +96,7 @@ def fall_of_group(failures: dict[int, Exception], fallen: list[Told], ranks: Ite
     dead = {rank: one for rank, error in failures.items() if (one := death(error))}
     preempted = [rank for rank, one in dead.items() if one.preempted]
     if preempted:
-        return Fall("its node was reclaimed", "preemption", preempted[0])
+        return Fall(RECLAIMED, "preemption", preempted[0])
     told: list[Told | Fell] = [
         *fallen,
         *(error for error in failures.values() if isinstance(error, Fell)),

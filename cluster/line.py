@@ -32,11 +32,12 @@ STEP = "step"
 class Line(Wishes):
     """One worker's end; also the place where its training looks for wishes."""
 
-    def __init__(self, exchange: Any, group: int, fence: Callable[[], bool]) -> None:
+    def __init__(
+        self, exchange: Any, group: int, rank: int, actor: Any, fence: Callable[[], bool]
+    ) -> None:
         super().__init__()
-        self.exchange, self.group, self.fence = exchange, group, fence
-        self.rank = ray.train.get_context().get_world_rank()
-        self.actor = ray.get_runtime_context().current_actor
+        self.exchange, self.group, self.rank, self.actor = exchange, group, rank, actor
+        self.fence = fence
         self.host = socket.gethostname()
         self.doing, self.step, self.since = "start", 0, time.monotonic()
         self.answered = time.monotonic()
@@ -120,7 +121,8 @@ def is_preempted() -> bool:
 @contextmanager
 def line_to(exchange: Any, group: int, fence: Callable[[], bool], folder: Path) -> Iterator[Line]:
     """A line that is open inside the block, and tells of an error that ends it."""
-    line = Line(exchange, group, fence)
+    rank = ray.train.get_context().get_world_rank()
+    line = Line(exchange, group, rank, ray.get_runtime_context().current_actor, fence)
     threading.Thread(target=line.talk, daemon=True).start()
     try:
         with telling_where(line.rank, lambda: line.step, folder):

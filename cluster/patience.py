@@ -34,8 +34,8 @@ class Patience:
             )
         if fall.kind == "fall" and self.falls > cluster.max_failures:
             return (
-                f"fell {times(self.falls)} in a row without a new checkpoint, "
-                f"{cluster.max_failures} allowed (cluster.max_failures); {self.kept}"
+                f"fell {times(self.falls)}, {cluster.max_failures} allowed between two checkpoints "
+                f"(cluster.max_failures); {self.kept}"
             )
         return None
 

@@ -41,8 +41,8 @@ class StreamFactory:
     def __call__(self) -> Dataset:
         """The stream from the newest checkpoint on."""
         task = self.task
-        found = checkpoint.newest(task.checkpoints)
-        position = checkpoint.read_position(found) if found else checkpoint.Position()
+        found = checkpoint.steps(task.checkpoints)[-1:]  # whole, as was settled before
+        position = checkpoint.read_position(found[0]) if found else checkpoint.Position()
         needed = (task.train.steps - position.step) * task.train.batch
         return Stream(
             sequences_of(task),

@@ -10,36 +10,33 @@ between which no checkpoint was made.
 """
 
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
-import ray.train
-import torch
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
-from cluster.falls import Fall, fall_of
-from cluster.line import line_to
+from cluster.falls import RECLAIMED, Fall, fall_of
 from cluster.patience import Patience
+from cluster.place import Introduced, Loop, Place, Task, work
 from cluster.room import Demand, ask_for, room_in, usable_nodes
+from cluster.stop import Stop, asked_to_stop
 from cluster.watchdog import hung
 from llm import checkpoint, events
-from llm.errors import Stopped, TrainingError, UserError, stopped_at
+from llm.errors import Stopped, TrainingError, stopped_at
 from llm.files import write_atomic
 from llm.metrics import Emit, Event
-from llm.outside import Outside, Strategy, Wish, always
+from llm.outside import Wish, always
 from llm.settle import settle
 
 COLLECTIVE_TIMEOUT_S = 300
@@ -60,21 +57,8 @@ FAIL_AT_ONCE = FailureConfig(
     max_preemption_failures=0,
 )
 
-Loop = Callable[[Any, Outside], Event]
 Streams = Callable[[int], dict[str, Any]]
 """Data sets for so many workers, as arguments of TorchTrainer."""
-
-
-class Task(Protocol):
-    """A task of any kind of training."""
-
-    @property
-    def folder(self) -> str:
-        """Its artifact."""
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where its checkpoints are."""
 
 
 def no_streams(_: int) -> dict[str, Any]:
@@ -105,37 +89,6 @@ def on_workers(job: Job, emit: Emit) -> Event:
     """Run the job's loop(task, outside) in every worker; returns what the first worker's does."""
     with asked_to_stop() as stop, groups(job, emit, stop) as training:
         return training.run()
-
-
-# -- in the driver ---------------------------------------------------------------------------------
-
-
-class Stop:
-    """Whether somebody has pressed Ctrl-C or sent SIGTERM; the second time ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self, *_: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[Stop]:
-    """Inside the block, Ctrl-C and SIGTERM are requests."""
-    stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, stop) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
 
 
 class Fit(threading.Thread):
@@ -180,6 +133,8 @@ class Groups:
         """The last step that was heard of."""
         self.ending: Fall | None = None
         """Why we ended the group ourselves."""
+        self.reclaimed = False
+        """Whether one of its nodes will be taken away."""
         self.looked = 0.0
 
     def run(self) -> Event:
@@ -218,7 +173,8 @@ class Groups:
         if self.workers not in (0, workers):
             self.note("resized", workers_from=self.workers, workers_to=workers)
             self.say("resized", workers_from=self.workers, workers_to=workers)
-        self.number, self.workers, self.ending = self.number + 1, workers, None
+        self.number, self.workers = self.number + 1, workers
+        self.ending, self.reclaimed = None, False
         settle(self.job.task.checkpoints, self.job.mirror, may_write=self.job.fence, say=self.emit)
         ray.get(self.exchange.begin.remote(self.number))
         fit = Fit(self.trainer())
@@ -230,7 +186,12 @@ class Groups:
         news = self.listen()
         if fit.error is None:
             return fit.value
-        return self.ending or fall_of(fit.error, news.fallen, range(workers))
+        if self.ending:
+            return self.ending
+        fall = fall_of(fit.error, news.fallen, range(workers))
+        # A node may be gone sooner than announced.
+        taken = self.reclaimed and fall.kind == "fall" and not fall.trace
+        return replace(fall, kind="preemption", cause=RECLAIMED) if taken else fall
 
     def trainer(self) -> TorchTrainer:
         """Ray Train's description of the next group."""
@@ -273,6 +234,7 @@ class Groups:
         for event in news.events:
             self.emit(event)
         self.step = max([self.step, *(sign.step for sign in news.signs)])
+        self.reclaimed = self.reclaimed or any(sign.reclaimed for sign in news.signs)
         return news
 
     def attend(self, news: News, age: float) -> None:
@@ -340,7 +302,8 @@ class Groups:
     def leave_if_asked(self) -> None:
         """Stop between two groups."""
         if self.stop.asked:
-            raise Stopped(stopped_at(self.saved()))
+            saved = self.saved()
+            raise Stopped(stopped_at(saved) if saved else "stopped before anything was saved")
 
     def saved(self) -> int:
         """Step of the newest checkpoint."""
@@ -355,55 +318,3 @@ class Groups:
     def say(self, event: str, **values: Any) -> None:
         """Tell who watches."""
         self.emit({"event": event, "step": self.step, **values})
-
-
-# -- in Ray Train's controller and workers ---------------------------------------------------------
-
-
-class Introduced(ControllerCallback):
-    """Tells the exchange who the controller is."""
-
-    def __init__(self, exchange: Any) -> None:
-        self.exchange = exchange
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Runs in the controller."""
-        self.exchange.controlled_by.remote(ray.get_runtime_context().current_actor)
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a worker is given."""
-
-    loop: Loop
-    task: Task
-    exchange: Any
-    group: int
-    cpus: int
-    fence: Callable[[], bool]
-    strategy: Strategy
-
-
-def work(config: dict[str, Place]) -> Event | UserError:
-    """What every worker runs.
-
-    All stop at the same step, so that is an ordinary end: an error of one would end the others,
-    which may still be saving.
-    """
-    place = config["place"]
-    use_device(place.cpus)
-    folder = Path(place.task.folder)
-    with line_to(place.exchange, place.group, place.fence, folder) as line:
-        outside = Outside(line.emit, line, line.may_write, line.beat, place.strategy)
-        try:
-            return place.loop(place.task, outside)
-        except Stopped as stopped:
-            return stopped
-
-
-def use_device(cpus: int) -> None:
-    """Compute on the GPU that Ray Train chose for this worker, or on its share of the cores."""
-    torch.set_num_threads(cpus)
-    device = get_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)

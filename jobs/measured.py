@@ -14,6 +14,9 @@ from llm.metrics import Event, read_log
 
 PROBE_BYTES = 16 << 20
 
+LONGEST_RESTART = 1800.0
+"""Seconds; what took longer waited for a person to start it again."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -49,7 +52,8 @@ def seconds_of_restart(event: Event, step: float) -> float | None:
     """From a fall until it trained again: what was lost without the steps that were redone."""
     if event["event"] != "again":
         return None
-    return max(0.0, event["lost"] - event["redone"] * step)
+    seconds = max(0.0, event["lost"] - event["redone"] * step)
+    return seconds if seconds <= LONGEST_RESTART else None
 
 
 def middle(found: Iterable[Event], value: Callable[[Event], float | None]) -> float | None:

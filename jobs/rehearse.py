@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.figures import counted
 from jobs.load import load
 from jobs.rehearse_cluster import Playground, playground
 from jobs.rehearse_compare import Comparison, compare
@@ -49,6 +50,8 @@ def rehearse(file: str, overrides: Iterable[str], falls: str) -> int:
     try:
         with console.status("cutting a slice of the data"):
             rehearsal = prepare(spec, folder, console)
+        stages, each = ", ".join(rehearsal.trainings), counted(len(chosen), "fall")
+        say(console, f"{spec.name} at toy size: {stages}; {each} each, about half a minute a fall")
         with showing(console) as show:
             rehearsal.run(chosen, show)
             outcomes = show.outcomes

@@ -33,7 +33,7 @@ RECIPES: dict[str, Callable[[AlignTask, Setting], Recipe]] = {
 
 def align(task: AlignTask, outside: Outside) -> Event:
     """Run a task in this process of possibly many; returns its final figures."""
-    setting = Setting.current(task.train)
+    setting = Setting.current(task.train, outside.beat)
     return Run(task, RECIPES[task.kind](task, setting), setting, outside).run()
 
 

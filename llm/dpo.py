@@ -11,7 +11,7 @@ Nothing is dropped in training: the reference saw all activations, too.
 N answers of a batch, T tokens of the longest, M tokens of answers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,13 +124,19 @@ class DpoRecipe:
         """What the model that training starts with thinks of the `first` comparisons' answers."""
         counts = comparisons.rows.lengths("scores")[:first]
         path = Path(self.task.folder) / "reference" / f"{part}.safetensors"
-        work = partial(self._measure, comparisons, range(first))
+        work = partial(self._measure, comparisons, range(first), self._reference_logprobs)
         return Reference(kept(path, int(counts.sum()), work, self.setting.world), counts)
 
-    def _measure(self, comparisons: Comparisons, which: range) -> np.ndarray:
+    def _measure(
+        self, comparisons: Comparisons, which: range, of: Callable[[Answers], Tensor]
+    ) -> np.ndarray:
         """Log-probabilities of all answers of some comparisons, as the module stands."""
-        size = self.task.train.micro_batch
-        return measure(comparisons, which, self._logprobs, self.setting.world, size)
+        return measure(comparisons, which, of, self.setting.world, self.task.train.micro_batch)
+
+    def _reference_logprobs(self, answers: Answers) -> Tensor:
+        """A sign of life with each: they may take as long as a third of an epoch."""
+        self.setting.beat("reference", 0)
+        return self._logprobs(answers)
 
     def _logprobs(self, answers: Answers) -> Tensor:
         with autocast(self.setting.world.device, self.setting.precision):
@@ -161,7 +167,7 @@ class DpoRecipe:
         which = range(len(self.held_out_reference))
         if not which:
             return {}
-        logprobs = self._measure(self.held_out, which)
+        logprobs = self._measure(self.held_out, which, self._logprobs)
         gains = torch.from_numpy(logprobs - self.held_out_reference.values)
         pairs = pairs_in(self.held_out, which)
         beta = self.config.beta

@@ -171,8 +171,9 @@ def renew(folder: Path, number: int, held: Holding, done: threading.Event) -> No
         if not held.fence():
             pthread_kill(threading.main_thread().ident or 0, SIGINT)
             return
+        now = time.time()  # by the clock of this machine, not of the one that has the disk
         with suppress(OSError):
-            os.utime(path_of(folder, number))
+            os.utime(path_of(folder, number), (now, now))
 
 
 # -- files -----------------------------------------------------------------------------------------

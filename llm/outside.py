@@ -15,6 +15,10 @@ from llm.metrics import Emit, Event
 
 Strategy = Literal["ddp", "fsdp"]
 
+Beat = Callable[[str, int], None]
+"""Told (doing, step) whenever a process gets on: `forward`, `validation`, `save`, and `step` when
+all of a step is done."""
+
 
 class Wish(IntEnum):
     """What somebody outside wants of a training; the larger wins."""
@@ -67,8 +71,8 @@ class Outside:
     """What this process is asked for; all processes act on the greatest wish of any of them."""
     may_write: Callable[[], bool] = always
     """Whether this run still owns its folder; asked before anything is committed to it."""
-    beat: Callable[[str, int], None] = unheard
-    """Told (doing, step) whenever this process gets on: `step`, `validation`, `save` ..."""
+    beat: Beat = unheard
+    """Gets this process's signs of life."""
     strategy: Strategy = "ddp"
     """How processes share the model."""
 

@@ -25,7 +25,7 @@ from llm.fell import telling_where
 from llm.meter import Meter
 from llm.metrics import Event, RunLog
 from llm.optim import make_optimizer
-from llm.outside import Outside, Wish
+from llm.outside import Beat, Outside, Wish, unheard
 from llm.parallel import gathered, share_out
 from llm.pulse import Falls
 from llm.saver import Saver
@@ -49,13 +49,15 @@ class Setting:
 
     world: World
     precision: Precision
+    beat: Beat = unheard
+    """For those who work long before the run begins."""
 
     @classmethod
-    def current(cls, config: LoopConfig) -> "Setting":
+    def current(cls, config: LoopConfig, beat: Beat = unheard) -> "Setting":
         """That of this process, with the precision that the config asks for."""
         world = World.current()
         automatic = fastest_precision(world.device)
-        return cls(world, automatic if config.precision == "auto" else config.precision)
+        return cls(world, automatic if config.precision == "auto" else config.precision, beat)
 
 
 class Task(Protocol):

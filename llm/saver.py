@@ -131,7 +131,8 @@ class Saver:
             if self.world.rank > 0:
                 return None
             path = checkpoint.commit(temporary, position, digests, self.outside.may_write)
-            checkpoint.prune(self.folder, self.config.keep, position.best_step)
+            if self.outside.may_write():
+                checkpoint.prune(self.folder, self.config.keep, position.best_step)
             return path
         finally:
             if self.world.rank == 0:

@@ -2,7 +2,7 @@
 
     python -m tests.drive TASK.json FOLDER {"workers": 2}
 
-Every event comes out as one line of JSON.
+Every event comes out as one line of JSON. `pace`: seconds between two steps.
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,17 @@ def drive(task_file: Path, folder: Path, cluster: dict[str, Any]) -> None:
     from cluster import workers
     from cluster.config import ClusterConfig
     from cluster.session import session
-    from cluster.train import pretrain
     from llm.task import read_task
+    from tests.faults import learn_paced, pretrain_by
 
     workers.RESIZE_AFTER_S = 1.0
-    count = cluster.pop("workers", 2)
+    count, pace = cluster.pop("workers", 2), cluster.pop("pace", 0.0)
     count = tuple(count) if isinstance(count, list) else count
     config = ClusterConfig(workers=count, **{"cpus_per_worker": 1, **cluster})
     task = replace(read_task(task_file), folder=str(folder))
     with session(config):
-        pretrain(task, config, lambda event: print(json.dumps(event), flush=True))
+        loop = partial(learn_paced, pace)
+        pretrain_by(loop, task, config, lambda event: print(json.dumps(event), flush=True))
 
 
 if __name__ == "__main__":

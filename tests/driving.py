@@ -38,7 +38,7 @@ stages:
     tokenizer: tokenizer
     model: {depth: 2, width: 128, context: 128}
     batch: 8
-    epochs: 1
+    epochs: 3
     log_every: 1
     checkpoint: {every: 8}
   sft:
@@ -85,12 +85,13 @@ MORE = """\
 """The other kinds of stages."""
 
 NOT_RESULTS = {
+    "README.md",
     "manifest.json",
+    "task.json",
     "metrics.jsonl",
     "events.jsonl",
-    "pulse",
     "report.html",
-    "task.json",
+    "pulse",
 }
 """Files of an artifact that hold times or paths."""
 

@@ -1,7 +1,12 @@
 """Trainings that are killed at a named moment, or whose weights are spoiled at a named step.
 
 They run in children of a server that has imported what they need, so that one costs the time of its
-training and no more.
+training and no more. Under torchrun,
+
+    python -m tests.falls TASK.json FOLDER
+
+runs a pretraining that goes back twice: the update of step 17 is poisoned, the loss of step 24 is
+not finite.
 """
 
 import math
@@ -9,7 +14,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +23,13 @@ from unittest.mock import patch
 import torch
 
 from llm import checkpoint, faults, files, pieces, ppo, ppo_run, rollout, run, train
+from llm.alone import train_alone
 from llm.checkpoint import Position
+from llm.config import FaultsConfig
+from llm.metrics import Event, print_event
+from llm.outside import Outside
+from llm.pretrain import pretraining
+from llm.task import PretrainTask, read_task
 
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(["tests.falls", "tests.tasks", "tests.ppo_tasks", "llm.align"])
@@ -140,3 +151,25 @@ def position_of(folder: Path) -> Position:
     found = checkpoint.newest(folder / "checkpoints")
     assert found
     return checkpoint.read_position(found)
+
+
+TWICE = FaultsConfig(not_finite="roll_back", spike="roll_back")
+
+
+def run_poisoned(task: PretrainTask, outside: Outside) -> None:
+    """A run that goes back twice."""
+    poisoned_task = replace(task, train=replace(task.train, faults=TWICE))
+    with poisoned(updates=(17,), not_finite=(24,)):
+        pretraining(poisoned_task, outside)[0].run()
+
+
+def learn_poisoned(task: PretrainTask, outside: Outside) -> Event:
+    """The same in Ray's workers, in place of `cluster.train.learn_text`."""
+    from cluster.train import learn_text
+
+    with poisoned(updates=(17,), not_finite=(24,)):
+        return learn_text(task, outside)
+
+
+if __name__ == "__main__":
+    train_alone(read_task, run_poisoned, print_event)

@@ -3,12 +3,14 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from cluster.config import ClusterConfig
+from cluster.place import Loop
 from cluster.room import STREAM_CPUS, demand_of
 from cluster.train import learn_text, streams
 from cluster.workers import Job, on_workers
@@ -67,12 +69,20 @@ def happened(folder: Path, fault: Fault) -> bool:
     return False
 
 
-def pretrain_with(
-    faults: tuple[Fault, ...], task: PretrainTask, cluster: ClusterConfig, emit: Emit
-) -> Event:
-    """As `cluster.train.pretrain`."""
+def learn_paced(seconds: float, task: PretrainTask, outside: Outside) -> Event:
+    """What every worker runs, with so much time between steps."""
+
+    def beat(doing: str, step: int) -> None:
+        outside.beat(doing, step)
+        if doing == "step":
+            time.sleep(seconds)
+
+    return learn_text(task, replace(outside, beat=beat))
+
+
+def pretrain_by(loop: Loop, task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
+    """As `cluster.train.pretrain`, with another loop."""
     Path(task.folder).mkdir(exist_ok=True)
     demand = demand_of(cluster, spare_cpus=STREAM_CPUS)
-    loop = partial(learn_with, faults)
     fed = partial(streams, task, cluster)
     return on_workers(Job(loop, task, cluster, demand, None, streams=fed), emit)

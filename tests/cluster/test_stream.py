@@ -2,7 +2,6 @@
 
 import os
 import signal
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from cluster.config import ClusterConfig
 from llm.audit import audit
 from llm.data import Cursor
+from llm.errors import TrainingError
 from llm.metrics import Event
 from llm.order import Epochs
 from llm.step_log import NAME, read_spans
@@ -57,15 +57,13 @@ def run(task: PretrainTask, cluster: ClusterConfig, fall_at: int | None) -> None
 def test_three_epochs_over_falls_and_other_workers_cpus_and_prefetch_are_the_undisturbed_ones(
     task: PretrainTask, tmp_path: Path
 ) -> None:
-    from ray.train import TrainingFailedError
-
     whole = replace(task, folder=str(tmp_path / "whole"))
     run_plain_task(whole)
     fallen = replace(task, folder=str(tmp_path / "fallen"))
     steps = task.train.steps
-    with suppress(TrainingFailedError):
+    with pytest.raises(TrainingError, match="fell once, 0 allowed"):
         run(fallen, ClusterConfig(workers=2, cpus_per_worker=1, max_failures=0), steps // 3)
-    with suppress(TrainingFailedError):
+    with pytest.raises(TrainingError, match="fell once, 0 allowed"):
         one = ClusterConfig(workers=1, cpus_per_worker=1, read_ahead=8, max_failures=0)
         run(fallen, one, 2 * steps // 3)
     assert not (tmp_path / "fallen" / "model.safetensors").exists()

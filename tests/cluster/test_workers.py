@@ -1,8 +1,10 @@
 """What the driver concludes: who hangs, why a group fell, whether another begins, how large."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from ray.exceptions import ActorDiedError, RayActorError
@@ -17,6 +19,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 from cluster.config import ClusterConfig
 from cluster.exchange import Exchange, News, Orders, Sign, Told
 from cluster.falls import Fall, fall_of
+from cluster.line import Line
 from cluster.patience import Patience
 from cluster.room import demand_of, room_in
 from cluster.watchdog import SILENT_S, START_S, hung
@@ -133,7 +136,7 @@ def test_falls_count_in_a_row_without_a_new_checkpoint() -> None:
         assert patience.spent(cluster, fall) is None
     patience = patience.after("fall", 30)
     assert patience.spent(cluster, fall) == (
-        "fell 3 times in a row without a new checkpoint, 2 allowed (cluster.max_failures); "
+        "fell 3 times, 2 allowed between two checkpoints (cluster.max_failures); "
         "the checkpoint of step 30 is kept"
     )
 
@@ -178,6 +181,89 @@ def test_workers_fit_on_whole_nodes_and_leave_room_for_the_stream(
 def test_the_scarcest_resource_decides() -> None:
     config = ClusterConfig(workers=(1, 8), cpus_per_worker=4, gpus_per_worker=1)
     assert room_in([{"CPU": 96, "GPU": 2}, {"CPU": 8, "GPU": 8}], demand_of(config)) == 4
+
+
+# -- a worker's line ------------------------------------------------------------------------------
+
+
+def line(monkeypatch: pytest.MonkeyPatch, preempted: bool = False) -> tuple[Line, MagicMock]:
+    monkeypatch.setattr("cluster.line.is_preempted", lambda: preempted)
+    exchange = MagicMock()
+    return Line(exchange, 1, 0, None, lambda: True), exchange
+
+
+def committed(step: int) -> dict[str, Any]:
+    return {"event": "checkpoint", "step": step}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_worker_that_makes_room_trains_no_step_behind_its_save(
+    monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    worker, exchange = line(monkeypatch)
+    worker.emit(committed(10))
+    worker.hear(Orders(Wish.NOTHING, leave=True))
+    assert worker.take() == Wish.SAVE
+    if not asynchronous:
+        worker.emit(committed(17))
+    training = threading.Thread(target=worker.beat, args=("step", 17), daemon=True)
+    training.start()
+    while worker.parked_at < 0:
+        training.join(0.01)
+    if asynchronous:
+        exchange.parked.remote.assert_not_called()
+        worker.emit(committed(17))
+    training.join(0.05)
+    exchange.parked.remote.assert_called_with(1)
+    assert training.is_alive()
+
+
+def test_a_worker_that_is_to_save_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, exchange = line(monkeypatch)
+    worker.ask(Wish.SAVE)
+    assert worker.take() == Wish.SAVE
+    worker.beat("step", 5)
+    exchange.parked.remote.assert_not_called()
+
+
+def test_while_its_node_is_reclaimed_each_save_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, _ = line(monkeypatch, preempted=True)
+    worker.hear(Orders(Wish.NOTHING))
+    assert worker.take() == Wish.SAVE
+    worker.hear(Orders(Wish.NOTHING))
+    assert worker.take() == Wish.NOTHING, "the save is still being written"
+    worker.emit(committed(5))
+    worker.hear(Orders(Wish.NOTHING))
+    assert worker.take() == Wish.SAVE
+
+
+def test_a_worker_out_of_touch_writes_only_once_it_is_heard_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, _ = line(monkeypatch)
+    assert worker.may_write()
+    worker.answered -= SILENT_S + 1
+    asked: list[bool] = []
+    saving = threading.Thread(target=lambda: asked.append(worker.may_write()), daemon=True)
+    saving.start()
+    saving.join(0.3)
+    assert not asked
+    worker.hear(Orders(Wish.NOTHING))
+    saving.join(5)
+    assert asked == [True]
+
+
+def test_a_worker_that_was_replaced_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, _ = line(monkeypatch)
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", leave)
+    with pytest.raises(SystemExit):
+        worker.hear(Orders(Wish.NOTHING, replaced=True))
 
 
 # -- the exchange ----------------------------------------------------------------------------------

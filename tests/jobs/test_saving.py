@@ -121,7 +121,8 @@ def test_medians_are_read_off_the_log_of_a_broken_off_training(tmp_path: Path) -
         {"event": "checkpoint", "step": n, "seconds": s, "stall": s / 10}
         for n, s in ((1, 1.0), (2, 3.0), (3, 2.0))
     ]
-    events = [{"at": 0.0, "event": "again", "lost": 19.0, "redone": 4}]
+    lost = (19.0, 80_000.0)  # the second fall waited for somebody to come back the day after
+    events = [{"at": 0.0, "event": "again", "lost": one, "redone": 4} for one in lost]
     for name, lines in (("metrics.jsonl", steps + saves), ("events.jsonl", events)):
         (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert measure(tmp_path) == Measured(step=2.0, stall=0.2, write=2.0, restart=11.0)

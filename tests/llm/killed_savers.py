@@ -99,6 +99,7 @@ def at_random_moments(artifact: Path, count: int = 20) -> int:
     draw, step = random.Random(6), 0
     for kills in range(count):
         if (child := os.fork()) == 0:
+            signal.alarm(600)  # it does not outlive a test that was broken off
             save_for_ever(artifact, step + 1)
         noted = artifact / "committed"
         before = noted.read_text() if kills else ""

@@ -289,6 +289,15 @@ def test_signs_of_life_come_from_every_phase_of_ppo(tmp_path: Path) -> None:
     assert told.count(("rollout", 2)) >= 8  # tokens, written one after the other
 
 
+def test_a_reference_that_is_worked_out_before_the_run_shows_signs_of_life(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    task = make_task(tmp_path / "run", "dpo", count=16)
+    Path(task.folder).mkdir()
+    align(task, Outside(beat=lambda *sign: told.append(sign)))
+    assert told[:6] == [("reference", 0)] * 6  # of 16 and 8 comparisons, 4 at a time
+    assert told.count(("reference", 0)) == 6 and told[6][0] == "validation"
+
+
 # -- SIGTERM ---------------------------------------------------------------------------------------
 
 ENDLESS = 1_000_000

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,10 @@ from llm.outside import Outside
 from llm.pretrain import pretraining
 from llm.task import PretrainTask, read_task
 from llm.world import CPU, World
-from tests.falls import Fall, digest, killed, poisoned, position_of
+from tests.falls import TWICE, Fall, digest, killed, poisoned, position_of, run_poisoned
 from tests.tasks import losses, write_task
 
+ROOT = Path(__file__).parents[2]
 ALONE = World(0, 1, CPU)
 ALL = FaultsConfig(not_finite="skip", spike="skip")
 
@@ -226,13 +230,10 @@ def test_a_run_can_go_back_to_its_very_beginning(task: Path, tmp_path: Path) -> 
     assert set(step_losses(tmp_path / "run")) == set(range(1, 31)) - {4}
 
 
-FAULTS = FaultsConfig(not_finite="roll_back", spike="roll_back")
-POISON: dict[str, tuple[int, ...]] = {"updates": (17,), "not_finite": (24,)}
-
-
 def faulty(task: Path, folder: Path) -> None:
     """A run that goes back twice, and is to be killed meanwhile."""
-    run(task, folder, FAULTS, **POISON)
+    folder.mkdir(exist_ok=True)
+    run_poisoned(replace(read_task(task), folder=str(folder)), Outside())
 
 
 @pytest.fixture(scope="module")
@@ -262,15 +263,30 @@ def test_a_run_that_goes_back_and_is_killed_takes_the_steps_of_one_that_only_goe
         assert digest(tmp_path / "run" / name) == digest(whole / name)
 
 
+@pytest.mark.slow
+def test_two_processes_go_back_together_and_leave_out_what_one_would(
+    task: Path, whole: Path, tmp_path: Path
+) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    subprocess.run(
+        [*torchrun, "-m", "tests.falls", str(task), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    assert left_out(tmp_path) == left_out(whole)
+    assert step_losses(tmp_path) == pytest.approx(step_losses(whole), abs=1e-4)
+
+
 def test_a_stream_that_cannot_be_opened_again_leaves_going_back_to_the_caller(
     task: Path, whole: Path, tmp_path: Path
 ) -> None:
     """As Ray's workers do: a new group for every RolledBack."""
-    kept = replace(read_task(task), folder=str(tmp_path))
-    kept = replace(kept, train=replace(kept.train, faults=FAULTS))
-    backs = 0
-    with poisoned(**POISON):
-        while attempt(kept):
+    mine = replace(read_task(task), folder=str(tmp_path))
+    mine, backs = replace(mine, train=replace(mine.train, faults=TWICE)), 0
+    with poisoned(updates=(17,), not_finite=(24,)):
+        while attempt(mine):
             backs += 1
     assert backs == 2
     assert step_losses(tmp_path) == step_losses(whole)

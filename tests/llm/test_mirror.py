@@ -1,5 +1,6 @@
 """A run whose folder is lost goes on from its mirror: a folder, or a bucket of a local server."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from llm.filesystem import connect
 from llm.metrics import Event
 from llm.outside import Outside
 from llm.saver import Saver
+from tests.falls import Fall, digest, killed
 from tests.saved import State, loaded, position, save, saver
+from tests.tasks import losses, run_plain, write_task
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,18 @@ def test_a_mirror_that_cannot_be_read_matters_little_to_a_run_that_has_its_own(
     (tmp_path / "mirror").write_text("a file where a folder should be")
     assert restored(artifact, str(tmp_path / "mirror" / "below")) == 1
     assert [event["event"] for event in events.read(artifact)] == ["mirror_failed"]
+
+
+def test_a_training_whose_folder_is_lost_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    task = write_task(tmp_path, steps=12, save_every=4)
+    run_plain(task, tmp_path / "whole")
+    record = json.loads(task.read_text())
+    record["train"]["checkpoint"]["mirror"] = str(tmp_path / "mirror")
+    task.write_text(json.dumps(record))
+    assert killed(Fall("update", 10), run_plain, task, tmp_path / "fallen")
+    shutil.rmtree(tmp_path / "fallen")
+    run_plain(task, tmp_path / "fallen")
+    assert "fetched" in [event["event"] for event in events.read(tmp_path / "fallen")]
+    assert losses(tmp_path / "fallen") == losses(tmp_path / "whole")
+    for name in ("order.tsv", "model.safetensors"):
+        assert digest(tmp_path / "fallen" / name) == digest(tmp_path / "whole" / name)

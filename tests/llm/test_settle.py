@@ -1,5 +1,7 @@
 """A run goes on from the newest whole checkpoint, and everybody finds the same one."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,22 @@ def test_a_damaged_one_is_passed_over_set_aside_and_noted(tmp_path: Path) -> Non
     assert noted["why"] == said[0]["why"] == "state.json has changed since it was written"
     assert settle(tmp_path / "checkpoints") == found
     assert len(events.read(tmp_path)) == 1
+
+
+def test_one_that_storage_does_not_give_back_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(saver(tmp_path), State(), 1, 2)
+    sha256 = checkpoint.sha256
+
+    def broken(path: Path) -> str:
+        if path.parent.name == "step-000002" and path.name.startswith("optimizer"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return sha256(path)
+
+    monkeypatch.setattr(checkpoint, "sha256", broken)
+    assert loaded(tmp_path, State()) == 1
+    assert "Input/output error" in events.read(tmp_path)[0]["why"]
 
 
 def test_two_damaged_ones_are_kept_for_who_wants_to_know(tmp_path: Path) -> None:

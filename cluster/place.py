@@ -1,0 +1,79 @@
+"""What Ray Train runs in every worker of a group, and in the controller above them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+import torch
+from ray.train.torch import get_device
+from ray.train.v2._internal.execution.callback import ControllerCallback
+
+from cluster.line import line_to
+from llm.errors import Stopped
+from llm.metrics import Event
+from llm.outside import Outside, Strategy
+
+Loop = Callable[[Any, Outside], Event]
+
+
+class Task(Protocol):
+    """A task of any kind of training."""
+
+    @property
+    def folder(self) -> str:
+        """Its artifact."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker is given."""
+
+    loop: Loop
+    task: Task
+    exchange: Any
+    group: int
+    cpus: int
+    fence: Callable[[], bool]
+    strategy: Strategy
+
+
+def work(config: dict[str, Place]) -> Event | Stopped:
+    """What every worker runs.
+
+    All stop at the same step, so that is an ordinary end: an error of one would end the others,
+    which may still be saving.
+    """
+    place = config["place"]
+    use_device(place.cpus)
+    folder = Path(place.task.folder)
+    with line_to(place.exchange, place.group, place.fence, folder) as line:
+        outside = Outside(line.emit, line, line.may_write, line.beat, place.strategy)
+        try:
+            return place.loop(place.task, outside)
+        except Stopped as stopped:
+            return stopped
+
+
+def use_device(cpus: int) -> None:
+    """Compute on the GPU that Ray Train chose for this worker, or on its share of the cores."""
+    torch.set_num_threads(cpus)
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+class Introduced(ControllerCallback):
+    """Tells the exchange who the controller is."""
+
+    def __init__(self, exchange: Any) -> None:
+        self.exchange = exchange
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Runs in the controller."""
+        self.exchange.controlled_by.remote(ray.get_runtime_context().current_actor)

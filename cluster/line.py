@@ -43,6 +43,7 @@ class Line(Wishes):
         self.answered = time.monotonic()
         self.begun = self.leaving = self.granted = self.asked = self.closed = False
         self.committed = self.parked_at = -1
+        self.saves_after = 0.0
 
     # -- called by the training --------------------------------------------------------------------
 
@@ -50,6 +51,7 @@ class Line(Wishes):
         """An event of the log, on its way to the driver."""
         if event["event"] == "checkpoint":
             self.asked, self.committed = False, event["step"]
+            self.saves_after = time.monotonic() + event["seconds"]
             self._park()
         self.exchange.put.remote(event)
 
@@ -106,9 +108,10 @@ class Line(Wishes):
             self.leaving = True
             self.ask(Wish.SAVE)
         self.ask(orders.wish)
-        if self.rank == 0 and not self.asked and is_preempted():
-            # Its node will be gone, nobody knows exactly when: as soon as one save is committed,
-            # the next is due.
+        due = not self.asked and time.monotonic() >= self.saves_after
+        if self.rank == 0 and due and is_preempted():
+            # A node will be gone, nobody knows exactly when: save again and again, but no more than
+            # half of the time.
             self.asked = True
             self.ask(Wish.SAVE)
 

@@ -74,14 +74,14 @@ def require_room(actors: ActorsConfig, cluster: ClusterConfig) -> None:
     """Refuse actors that would wait forever for a place in the cluster."""
     count = actors.writers + actors.judges
     for resource, wanted in (
-        ("CPU", (count + cluster.most_workers) * cluster.cpus_per_worker),
-        ("GPU", count * actors.gpus + cluster.most_workers * cluster.gpus_per_worker),
+        ("CPU", (count + cluster.least_workers) * cluster.cpus_per_worker),
+        ("GPU", count * actors.gpus + cluster.least_workers * cluster.gpus_per_worker),
     ):
         there = ray.cluster_resources().get(resource, 0)
         if wanted > there:
             raise SpecError(
                 f"actors: {actors.writers} writers and {actors.judges} judges besides "
-                f"{cluster.most_workers} workers need {wanted:g} {resource}s, the cluster has "
+                f"{cluster.least_workers} workers need {wanted:g} {resource}s, the cluster has "
                 f"{there:g}; ask for fewer, lower cluster.cpus_per_worker or gpus, or add nodes"
             )
 
@@ -101,8 +101,8 @@ def hire(task: PpoTask, actors: ActorsConfig, cluster: ClusterConfig) -> Crew:
         num_cpus=cpus,
         num_gpus=actors.gpus,
         scheduling_strategy="SPREAD",
-        max_restarts=cluster.max_failures,
-        max_task_retries=cluster.max_failures,
+        max_restarts=-1,  # one that never comes back shows as workers that hang
+        max_task_retries=-1,
     )
     writer, judge = spread(RemoteWriter), spread(RemoteJudge)
     return Crew(

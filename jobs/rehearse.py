@@ -53,8 +53,8 @@ def rehearse(file: str, overrides: Iterable[str], falls: str) -> int:
         stages, each = ", ".join(rehearsal.trainings), counted(len(chosen), "fall")
         say(console, f"{spec.name} at toy size: {stages}; {each} each, about half a minute a fall")
         with showing(console) as show:
-            rehearsal.run(chosen, show)
             outcomes = show.outcomes
+            rehearsal.run(chosen, show)
     finally:
         if any(one.broken for one in outcomes):
             say(console, f"kept: {folder}")

@@ -105,8 +105,10 @@ def showing(console: Console) -> Iterator[Show]:
             yield Show(console, live)
         return
     show = Show(console, None)
-    yield show
-    console.print(table(show.outcomes, ""))
+    try:
+        yield show
+    finally:
+        console.print(table(show.outcomes, ""))
 
 
 def table(outcomes: Sequence[Outcome], doing: str) -> Table:

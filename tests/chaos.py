@@ -180,20 +180,29 @@ class Outcome:
         """Seconds from the last step before a fall until it is reached again, altogether."""
         return sum(event["lost"] for event in read(self.disturbed) if event["event"] == "again")
 
+    @property
+    def lost_per_fall(self) -> float:
+        """Seconds."""
+        return self.lost / max(1, len(self.begins) - 1)
+
+    @property
+    def goodput_at_scale(self) -> float:
+        """Share of time that is not lost, at one failure in three hours."""
+        return 1 - self.lost_per_fall / FAILURE_EVERY_S
+
     def lines(self) -> Iterator[str]:
         """For people."""
         for kill in self.kills:
             yield f"{kill.kind:8} killed at step {kill.step:5}, back after {kill.seconds:5.1f} s"
         redone = sum(event["reached"] - event["step"] for event in self.begins)
-        falls = max(1, len(self.begins) - 1)
         yield (
             f"{len(self.kills)} kills, {len(self.begins) - 1} falls in {self.seconds:.0f} s: "
             f"{redone} steps redone, {self.lost:.0f} s lost, "
             f"goodput {1 - self.lost / self.seconds:.1%}"
         )
         yield (
-            f"at {self.lost / falls:.1f} s a fall, one in 3 hours: "
-            f"goodput {1 - self.lost / falls / FAILURE_EVERY_S:.2%}"
+            f"at {self.lost_per_fall:.1f} s a fall and one fall in 3 hours: "
+            f"goodput {self.goodput_at_scale:.2%}"
         )
 
 

@@ -27,3 +27,4 @@ def test_a_training_outlives_worker_node_and_driver(tmp_path: Path) -> None:
 def test_a_training_outlives_twenty_kills(tmp_path: Path, seed: int) -> None:
     outcome = outlived(tmp_path, choose(20, random.Random(seed)), seed)
     assert max(kill.seconds for kill in outcome.kills) <= 30
+    assert outcome.goodput_at_scale >= 0.99

@@ -192,8 +192,8 @@ def line(monkeypatch: pytest.MonkeyPatch, preempted: bool = False) -> tuple[Line
     return Line(exchange, 1, 0, None, lambda: True), exchange
 
 
-def committed(step: int) -> dict[str, Any]:
-    return {"event": "checkpoint", "step": step}
+def committed(step: int, seconds: float = 0.0) -> dict[str, Any]:
+    return {"event": "checkpoint", "step": step, "seconds": seconds}
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -237,6 +237,9 @@ def test_while_its_node_is_reclaimed_each_save_is_followed_by_the_next(
     worker.emit(committed(5))
     worker.hear(Orders(Wish.NOTHING))
     assert worker.take() == Wish.SAVE
+    worker.emit(committed(9, seconds=60.0))
+    worker.hear(Orders(Wish.NOTHING))
+    assert worker.take() == Wish.NOTHING, "long saves leave time to train"
 
 
 def test_a_worker_out_of_touch_writes_only_once_it_is_heard_again(

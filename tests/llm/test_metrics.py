@@ -58,6 +58,22 @@ def test_going_on_drops_what_came_after_and_a_line_cut_off(tmp_path: Path) -> No
     assert [event["step"] for event in read_log(tmp_path / "metrics.jsonl")] == [0, 1, 2]
 
 
+def test_what_is_measured_again_does_not_stand_there_twice(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "metrics.jsonl", lambda _: None)
+    for step in (1, 2):
+        log("validation", step)
+        log("checkpoint", step)
+    log.rewind(2, ("validation", "sample"))
+    log("validation", 2)
+    left = [(event["event"], event["step"]) for event in read_log(tmp_path / "metrics.jsonl")]
+    assert sorted(left) == [
+        ("checkpoint", 1),
+        ("checkpoint", 2),
+        ("validation", 1),
+        ("validation", 2),
+    ]
+
+
 def test_other_processes_log_nothing(tmp_path: Path) -> None:
     log = RunLog(None, lambda _: pytest.fail("an event of another process"))
     log("step", 1)

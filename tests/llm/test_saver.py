@@ -16,6 +16,7 @@ from llm.errors import ArtifactError, TrainingError
 from llm.metrics import Event
 from llm.outside import Outside, Wish
 from tests.saved import State, loaded, position, save, saver
+from tests.tasks import losses, run_plain, write_task
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -190,3 +191,24 @@ def test_a_disk_that_cannot_be_written_is_one_error(small_disk: Path) -> None:
         to.close()
     subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
     assert loaded(small_disk, state) == 1
+
+
+def test_a_training_ends_with_that_error_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = write_task(tmp_path, steps=20, save_every=5)
+    run_plain(task, tmp_path / "whole")
+    write_parts = checkpoint.write_parts
+
+    def full(temporary: Path, *arguments: Any) -> dict[str, str]:
+        if "step-000010" in temporary.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_parts(temporary, *arguments)
+
+    monkeypatch.setattr(checkpoint, "write_parts", full)
+    with pytest.raises(ArtifactError, match=r"step 10 could not be saved.*goes on from step 5$"):
+        run_plain(task, tmp_path / "full")
+    assert 10 <= len(losses(tmp_path / "full")) <= 15
+    monkeypatch.undo()
+    run_plain(task, tmp_path / "full")
+    assert losses(tmp_path / "full") == losses(tmp_path / "whole")

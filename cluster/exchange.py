@@ -39,9 +39,9 @@ class Sign:
     step: int
     idle: float
     """Seconds since then."""
-    begun: bool = True
+    begun: bool
     """Whether it has done a step."""
-    reclaimed: bool = False
+    reclaimed: bool
     """Whether a machine of its group will be reclaimed, as its cloud says."""
     actor: Any = None
     """Its handle."""

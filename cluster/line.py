@@ -97,7 +97,10 @@ class Line(Wishes):
     def sign(self) -> Sign:
         """How it gets on."""
         idle = time.monotonic() - self.since
-        return Sign(self.group, self.rank, self.host, self.doing, self.step, idle, actor=self.actor)
+        place = self.group, self.rank, self.host
+        return Sign(
+            *place, self.doing, self.step, idle, self.begun, is_preempted(), actor=self.actor
+        )
 
     def hear(self, orders: Orders) -> None:
         """Pass wishes on to the training."""

@@ -28,7 +28,7 @@ from jobs.spec import (
     references,
 )
 from jobs.yaml_source import Keys, Problem, Source, read, report
-from llm.config import DataConfig
+from llm.config import DataConfig, LoopConfig
 
 
 def load(file: str, overrides: Iterable[str] = ()) -> Spec:
@@ -88,13 +88,26 @@ def with_paths(spec: Spec) -> Spec:
     """The same with absolute paths; a relative one starts from where it was written."""
     return replace(
         spec,
-        storage=os.path.abspath(os.path.expanduser(spec.storage)),
+        storage=output(spec.storage),
         data=spec.data and data_with_paths(spec.data, spec),
         stages={
-            name: stage_with_paths(stage, ("stages", name), spec)
+            name: mirrored(stage_with_paths(stage, ("stages", name), spec))
             for name, stage in spec.stages.items()
         },
     )
+
+
+def output(path: str) -> str:
+    """Where something is written: an absolute path, a relative one starting from here; or a URI."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def mirrored(stage: Stage) -> Stage:
+    """A stage with the absolute path of its mirror, if it has one."""
+    if isinstance(stage, LoopConfig) and stage.checkpoint.mirror:
+        kept = replace(stage.checkpoint, mirror=output(stage.checkpoint.mirror))
+        return replace(stage, checkpoint=kept)
+    return stage
 
 
 def data_with_paths(data: DataConfig, spec: Spec) -> DataConfig:

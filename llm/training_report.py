@@ -1,7 +1,7 @@
 """report.html of a training: what it reached, its curves, what it wrote and answered on the way.
 
-Made of metrics.jsonl and events.jsonl, of any kind of training and at any time: while it runs, after
-a fall, at its end. One file that needs nothing else (llm/page.py); 100,000 steps make 80 kB.
+Made of metrics.jsonl and events.jsonl, of any kind of training and at any time: while it runs,
+after a fall, at its end. One file that needs nothing else (llm/page.py); 100,000 steps make 80 kB.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -38,7 +38,7 @@ stages:
     tokenizer: tokenizer
     model: {depth: 2, width: 128, context: 128}
     batch: 8
-    epochs: 3
+    epochs: 8
     log_every: 1
     checkpoint: {every: 8}
   sft:
@@ -46,7 +46,7 @@ stages:
     from: pretrain
     data: [{shards: chats.jsonl, schema: question_answer}]
     batch: 4
-    epochs: 8
+    epochs: 16
     log_every: 1
     checkpoint: {every: 3}
   ppo:

@@ -33,7 +33,7 @@ BUG = Told(1, 7, "ZeroDivisionError: division by zero (rule.py:12)", "Traceback 
 
 
 def sign(rank: int, idle: float, step: int = 5, begun: bool = True) -> Sign:
-    return Sign(1, rank, "here", "forward", step, idle, begun)
+    return Sign(1, rank, "here", "forward", step, idle, begun, False)
 
 
 def news(signs: list[Sign], ages: list[float]) -> News:
@@ -218,6 +218,14 @@ def test_a_worker_that_makes_room_trains_no_step_behind_its_save(
     assert training.is_alive()
 
 
+def test_a_worker_has_begun_with_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, _ = line(monkeypatch, preempted=True)
+    worker.beat("validation", 0)
+    assert (worker.sign().doing, worker.sign().begun) == ("validation", False)
+    worker.beat("step", 1)
+    assert worker.sign().begun and worker.sign().reclaimed
+
+
 def test_a_worker_that_is_to_save_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     worker, exchange = line(monkeypatch)
     worker.ask(Wish.SAVE)
@@ -281,7 +289,8 @@ def exchanged(scene: Callable[[Exchange], Any]) -> Any:
 
 def test_a_wish_reaches_a_worker_that_waits_at_once() -> None:
     async def scene(exchange: Exchange) -> Orders:
-        waiting = asyncio.create_task(exchange.beat(Sign(0, 0, "here", "step", 3, 0.0)))
+        sign = Sign(0, 0, "here", "step", 3, 0.0, True, False)
+        waiting = asyncio.create_task(exchange.beat(sign))
         await asyncio.sleep(0)
         await exchange.give(Orders(Wish.STOP))
         return await asyncio.wait_for(waiting, 0.9)
@@ -292,7 +301,7 @@ def test_a_wish_reaches_a_worker_that_waits_at_once() -> None:
 def test_a_worker_of_an_earlier_group_learns_that_it_is_replaced() -> None:
     async def scene(exchange: Exchange) -> tuple[Orders, News]:
         exchange.begin(2)
-        orders = await exchange.beat(Sign(1, 0, "here", "step", 3, 0.0))
+        orders = await exchange.beat(Sign(1, 0, "here", "step", 3, 0.0, True, False))
         return orders, await exchange.news()
 
     orders, told = exchanged(scene)
@@ -303,7 +312,7 @@ def test_a_worker_of_an_earlier_group_learns_that_it_is_replaced() -> None:
 def test_nothing_of_a_fallen_group_counts_for_the_next() -> None:
     async def scene(exchange: Exchange) -> News:
         await exchange.give(Orders(Wish.NOTHING, leave=True))
-        await exchange.beat(Sign(0, 0, "here", "step", 3, 0.0))
+        await exchange.beat(Sign(0, 0, "here", "step", 3, 0.0, True, False))
         await exchange.fell(0, BUG)
         await exchange.parked(0)
         exchange.begin(1)

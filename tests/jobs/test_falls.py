@@ -50,7 +50,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
     def kill_in(stage: str) -> None:
         steps = quiet.step(stage)
-        far = moments.randrange(steps // 4, steps // 2)
+        far = moments.randrange(steps // 8, steps // 3)
         place.kill_when(lambda: place.step(stage) >= far)
 
     kill_in("pretrain")

@@ -19,7 +19,7 @@ from jobs.plan import Plan, resolve
 from jobs.rehearse import chosen_of
 from jobs.rehearse_compare import TOLERANCE, Comparison, steps_differ
 from jobs.rehearse_falls import FALLS, disk_for, fill, flip_a_bit, slow_disk
-from jobs.rehearse_show import Outcome, summary, table
+from jobs.rehearse_show import Outcome, showing, summary, table
 from jobs.rehearse_slices import DOCUMENT, ROWS, TEXT, Slices
 from jobs.rehearse_toy import STEPS, toy, written
 from jobs.rehearse_trial import Skipped
@@ -230,6 +230,15 @@ def test_the_table_fits_80_columns_and_tells_each_verdict() -> None:
         "pretrain disk full skipped",
         "pretrain checkpoint 21 118.0 s 9 differ differ equal BROKEN",
     ]
+
+
+def test_an_interrupted_rehearsal_shows_what_it_found() -> None:
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), showing(Console(file=out, width=80)) as show:
+        show.doing("pretrain: worker")
+        show.done(OUTCOMES[0])
+        raise KeyboardInterrupt
+    assert "equal   held" in out.getvalue()
 
 
 def test_the_summary_says_what_to_do_next() -> None:

@@ -63,6 +63,7 @@ def fall_often(falls: list[Fall], work: Callable[..., Any], *arguments: Any) -> 
 # -- killed ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pretraining_killed_at_twelve_moments_is_as_if_nothing_had_been(tmp_path: Path) -> None:
     task = write_task(tmp_path, steps=30, save_every=5, validate_every=10, model={"dropout": 0.1})
     run_plain(task, tmp_path / "whole")
@@ -137,6 +138,7 @@ def test_an_alignment_killed_again_and_again_is_as_if_nothing_had_been(
     require_same(tmp_path / "fallen", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_ppo_killed_in_rollout_update_and_save_goes_on_along_the_same_trajectory(
     tmp_path: Path,
 ) -> None:

@@ -28,7 +28,7 @@ class Hung:
 
 def hung(news: News, limit: float) -> Hung | None:
     """The workers that have not got on for `limit` seconds, or are silent."""
-    heard = list(zip(news.signs, news.ages, strict=True))
+    heard = sorted(zip(news.signs, news.ages, strict=True), key=lambda one: one[0].rank)
     silent = [sign for sign, age in heard if age > min(limit, SILENT_S)]
     if silent:
         return Hung(silent, f"{named(silent)} silent for {min(limit, SILENT_S):g} s")

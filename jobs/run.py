@@ -25,8 +25,8 @@ from jobs.progress import telling
 from jobs.spec import GenerateStage, PpoStage, Spec, TokenizerStage
 from jobs.version import installed
 from llm import lease
-from llm.errors import DataError
-from llm.events import note
+from llm.errors import DataError, Stopped
+from llm.events import note, read
 from llm.falls import account_of, falls_line
 from llm.files import write_atomic, write_json
 from llm.lease import Holding
@@ -96,8 +96,9 @@ def held(folder: Path, console: Console) -> Iterator[Holding]:
             note(folder, "fall", cause=f"the run ended without a word ({before})")
         try:
             yield holding
-        except KeyboardInterrupt:
-            if holding.fence():
+        except (KeyboardInterrupt, Stopped):
+            known = read(folder)[-1:]  # by a training that was asked in time
+            if holding.fence() and not (known and known[0]["event"] == "stopped"):
                 note(folder, "stopped", step=(last_pulse(folder) or (0,))[0])
             raise
 

@@ -45,7 +45,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     ran = quiet.end(quiet.start())
     assert ran.code == 0, ran.errors
 
-    seconds = moments.uniform(0, quiet.manifest("corpus")["seconds"])
+    seconds = moments.uniform(0, quiet.manifest("corpus")["seconds"] / 2)
     place.kill_when(after(seconds, lambda: place.begun("corpus") > 0))
 
     def kill_in(stage: str) -> None:

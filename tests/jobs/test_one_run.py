@@ -18,7 +18,7 @@ from jobs.run import held, perform
 from jobs.spec import Spec
 from jobs.work import Work
 from llm import lease
-from llm.errors import UserError
+from llm.errors import Stopped, UserError
 from llm.events import note, read
 
 ROOT = Path(__file__).parents[2]
@@ -134,10 +134,16 @@ def test_a_stage_that_never_fell_says_nothing_of_falls(
     assert json.loads((plan.folder / "manifest.json").read_text())["metrics"] == {"vocab_size": 7}
 
 
-def test_ctrl_c_is_no_fall(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), Stopped("stopped before a step was done")])
+@pytest.mark.parametrize("noted", [False, True])
+def test_who_is_asked_to_stop_has_not_fallen(
+    tmp_path: Path, end: BaseException, noted: bool
+) -> None:
     note(tmp_path, "begin", step=0, reached=0)
-    with pytest.raises(KeyboardInterrupt), held(tmp_path, quiet()):
-        raise KeyboardInterrupt
+    with pytest.raises(type(end)), held(tmp_path, quiet()):
+        if noted:  # by the training itself
+            note(tmp_path, "stopped", step=3)
+        raise end
     assert [event["event"] for event in read(tmp_path)] == ["begin", "stopped"]
     with held(tmp_path, quiet()):
         pass

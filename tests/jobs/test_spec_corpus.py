@@ -99,8 +99,7 @@ def test_all_paths_of_a_corpus_start_from_where_they_are_written(
         ),
         (
             "stages.corpus.sources=[a]",
-            "stages.corpus.sources: [\"a\"] is not allowed; "
-            "must be a mapping of names, at least one",
+            'stages.corpus.sources: ["a"] is not allowed; must be a mapping of names, at least one',
         ),
         (
             "stages.corpus.sources.wiki={text: body}",

@@ -274,7 +274,7 @@ stages:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_driver_killed_and_a_damaged_checkpoint_are_rehearsed(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_rehearsed(tmp_path: Path) -> None:
     spec = write_spec(tmp_path)
     done = rehearsed(spec, "--falls", "damage")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -316,7 +316,7 @@ class Run:
 
 def grant(wish: Wish, step: int, saver: Saver, falls: Falls) -> None:
     """See that what was just saved is committed, and say so; end, if that was wished, too."""
-    why = "preemption" if wish == Wish.SAVE else "stop"
+    why = "machines come or go" if wish == Wish.SAVE else "stop"
     saver.close()
     if falls.folder:
         note(falls.folder, "saved_early", step=step, why=why)

@@ -81,7 +81,7 @@ def test_falls_and_what_is_done_about_them_are_told() -> None:
         {"event": "damaged", "step": 36, "path": "/a/checkpoints/step-000036", "why": "cut off"},
         {"event": "again", "step": 37, "step_from": 30, "reached": 37, "redone": 7, "lost": 19.2},
         {"event": "fault", "step": 40, "action": "skip", "loss": None, "why": "the loss is nan"},
-        {"event": "saved_early", "step": 44, "why": "preemption"},
+        {"event": "saved_early", "step": 44, "why": "machines come or go"},
         {"event": "mirror_failed", "step": 50, "why": "no route to host"},
     ).splitlines()
     assert lines == [
@@ -91,7 +91,7 @@ def test_falls_and_what_is_done_about_them_are_told() -> None:
         "checkpoint step-000036 is set aside: cut off",
         "step 37: up again, 7 steps redone, 19s lost",
         "step 40: the loss is nan; its update is left out",
-        "step 44: saved early (preemption)",
+        "step 44: saved early (machines come or go)",
         "step 50: no copy in the mirror: no route to host",
     ]
 

@@ -32,14 +32,7 @@ NOTICES_FAST = {
 
 def main(cpus: int) -> None:
     """Start the cluster and serve the lines of stdin."""
-    os.environ.update({**WORKER_ENVIRONMENT, **QUIET})
-    head = {
-        "num_cpus": 0,
-        "include_dashboard": True,
-        "dashboard_port": free_port(),
-        "_system_config": NOTICES_FAST,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = started()
     try:
         node = joined(cluster, cpus)
         for _ in sys.stdin:
@@ -47,6 +40,18 @@ def main(cpus: int) -> None:
             node = joined(cluster, cpus)
     finally:
         cluster.shutdown()
+
+
+def started() -> Cluster:
+    """A head that computes nothing."""
+    os.environ.update({**WORKER_ENVIRONMENT, **QUIET})
+    head = {
+        "num_cpus": 0,
+        "include_dashboard": True,
+        "dashboard_port": free_port(),
+        "_system_config": NOTICES_FAST,
+    }
+    return Cluster(initialize_head=True, head_node_args=head)
 
 
 def free_port() -> int:

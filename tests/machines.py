@@ -10,14 +10,12 @@ object store and workers on this machine.
 import json
 import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,20 +94,10 @@ def machines() -> Iterator[Machines]:
 
 def serve() -> None:
     """The cluster's end: start a head, then do what the lines of stdin say."""
-    from ray.cluster_utils import Cluster
+    from cluster.rehearsal import die, raylet, started
 
-    from cluster.rehearsal import NOTICES_FAST
-    from cluster.session import QUIET, WORKER_ENVIRONMENT
-
-    os.environ.update({**WORKER_ENVIRONMENT, **QUIET})
     os.environ["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
-    head = {
-        "num_cpus": 0,
-        "include_dashboard": True,
-        "dashboard_port": free_port(),
-        "_system_config": NOTICES_FAST,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = started()
     nodes: list[Any] = []
     tell(address=cluster.address)
     try:
@@ -130,29 +118,9 @@ def serve() -> None:
         cluster.shutdown()
 
 
-def free_port() -> int:
-    """A port that nobody uses: others may have a cluster on this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def tell(**values: Any) -> None:
     """Answer."""
     print(json.dumps(values), flush=True)
-
-
-def raylet(node: Any) -> int:
-    """The process that starts all others of a node."""
-    return node.all_processes["raylet"][0].process.pid
-
-
-def die(cluster: Any, node: Any) -> None:
-    """Kill everything on a node."""
-    for pid in (raylet(node), *children(raylet(node))):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    cluster.remove_node(node, allow_graceful=False)
 
 
 def reclaim(cluster: Any, node: Any, seconds: float) -> None:

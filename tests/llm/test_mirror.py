@@ -1,7 +1,6 @@
 """A run whose folder is lost goes on from its mirror: a folder, or a bucket of a local server."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from llm.metrics import Event
 from llm.outside import Outside
 from llm.saver import Saver
 from tests.falls import Fall, digest, killed
+from tests.s3 import s3_server
 from tests.saved import State, loaded, position, save, saver
 from tests.tasks import losses, run_plain, write_task
 
@@ -22,24 +22,8 @@ from tests.tasks import losses, run_plain, write_task
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket of a local S3 server, as the options of its URIs name it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = f"127.0.0.1:{server.get_host_and_port()[1]}"
-    client = boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1")
-    client.create_bucket(Bucket="mirror")
-    yield f"?scheme=http&endpoint_override={endpoint}&region=us-east-1"
-    server.stop()
-    os.environ.clear()
-    os.environ.update(before)
+    with s3_server("mirror") as (_, options):
+        yield options
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -3,7 +3,6 @@
 import gzip
 import http.server
 import io
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from llm.damage import Damage
 from llm.documents import read_documents, read_unit
 from llm.errors import DataError
 from llm.shards import digest, list_shards, list_units
+from tests.s3 import s3_server
 
 
 def texts(*patterns: str, unit_bytes: int = 8) -> list[str]:
@@ -46,28 +46,11 @@ EXPECTED = ["one", "two", "three", "packed", "x", "y", "z"]
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket of a local S3 server, as the options of its URIs name it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    endpoint = f"127.0.0.1:{port}"
-    client = boto3.client("s3", endpoint_url=f"http://{endpoint}", region_name="us-east-1")
-    client.create_bucket(Bucket="corpus")
-    for name, content in FILES.items():
-        client.put_object(Bucket="corpus", Key=f"text/{name}", Body=content)
-    client.put_object(Bucket="corpus", Key="text/_hidden.txt", Body=b"no\n")
-    yield f"?scheme=http&endpoint_override={endpoint}&region=us-east-1"
-    server.stop()
-    os.environ.clear()
-    os.environ.update(before)
+    with s3_server("corpus") as (client, options):
+        for name, content in FILES.items():
+            client.put_object(Bucket="corpus", Key=f"text/{name}", Body=content)
+        client.put_object(Bucket="corpus", Key="text/_hidden.txt", Body=b"no\n")
+        yield options
 
 
 def test_bucket_is_read_as_a_folder(bucket: str) -> None:

@@ -78,7 +78,7 @@ class Cluster:
         self.note("tokens", data=data, tokenizer=tokenizer, folder=folder)
         return {"tokens": 1234, "documents": 12, "bytes": 120, "units": 1}
 
-    def pretrain(self, task: Any, cluster: object, watch: object) -> dict[str, Any]:
+    def pretrain(self, task: Any, cluster: object, watch: object, fence: object) -> dict[str, Any]:
         self.note("pretrain", task=task)
         (Path(task.folder) / "metrics.jsonl").write_text('{"event": "end", "step": 20}\n')
         return {"bpb": 1.5, "passes": {"web": 1.0, "wiki": 2.345}}

@@ -232,10 +232,10 @@ def main() -> None:
     """The long ones."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--minutes", type=float, help="as many kills as fit, at 30 s each")
+    parser.add_argument("--minutes", type=float, help="as many kills as fit, at 17 s each")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    kills = int(options.minutes * 2) if options.minutes else options.kills
+    kills = int(options.minutes * 60 / 17) if options.minutes else options.kills
     kinds = choose(kills, random.Random(options.seed))
     with tempfile.TemporaryDirectory(prefix="chaos") as folder:
         outcome = chaos(Path(folder), kinds, options.seed, STEPS_PER_KILL * (kills + 1))

@@ -45,8 +45,11 @@ STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
-    """Mistakes of the user become a message and an exit code; bugs keep their traceback."""
+def told_plainly(again: str = "goes on where it was") -> Iterator[None]:
+    """Mistakes of the user become a message and an exit code; bugs keep their traceback.
+
+    again: what the same command does after Ctrl-C.
+    """
     try:
         yield
     except (Stopped, TrainingError) as error:
@@ -63,8 +66,7 @@ def told_plainly() -> Iterator[None]:
         typer.echo(f"{where}{error.strerror}; {remedy}:\n  {same_command()}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        again = "The same command goes on where it was"
-        typer.echo(f"\nStopped. {again}:\n  {same_command()}", err=True)
+        typer.echo(f"\nStopped. The same command {again}:\n  {same_command()}", err=True)
         raise typer.Exit(130) from None
 
 
@@ -126,7 +128,7 @@ def rehearse(
     ] = "all",
 ) -> None:
     """Let a spec fall at toy size in every way, and see whether it gets up again exactly."""
-    with told_plainly(), sigterm_is_ctrl_c():
+    with told_plainly("begins anew"), sigterm_is_ctrl_c():
         from jobs.rehearse import rehearse as rehearse_falls
 
         code = rehearse_falls(file, overrides or (), falls)

@@ -30,7 +30,14 @@ def save_for_ever(artifact: Path, first: int) -> None:
     for step in range(first, first + 10_000):
         to.save(state.at(step).model, state.optimizer, position(step))
         to.close()
-        (artifact / "committed").write_text(str(step))
+        note(artifact, step)
+
+
+def note(artifact: Path, step: int) -> None:
+    """Write the step whole or not at all: a saver is killed in here too."""
+    half = artifact / "committed.half"
+    half.write_text(str(step))
+    os.replace(half, artifact / "committed")
 
 
 def save_once(artifact: Path) -> None:
@@ -103,12 +110,12 @@ def at_random_moments(artifact: Path, count: int = 20) -> int:
             save_for_ever(artifact, step + 1)
         noted = artifact / "committed"
         before = noted.read_text() if kills else ""
-        while not noted.exists() or noted.read_text() in (before, ""):  # it is saving
+        while not noted.exists() or noted.read_text() == before:  # it is saving
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        committed = int(noted.read_text() or before)
+        committed = int(noted.read_text())
         found = loaded(artifact, State(WIDTH))
         assert found is not None and committed <= found <= committed + 1, (committed, found)
         step = found

@@ -8,7 +8,6 @@ killed where it stands.) A next trial takes the same process over, which saves i
 
 import json
 import math
-import os
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,13 +23,23 @@ from llm.errors import UserError
 from llm.files import write_json
 from tune.config import Mode
 from tune.space import Point
-from tune.trials import Status, ending, mend, read_events, read_trial, spent, write_event
+from tune.trials import (
+    ORDER,
+    Status,
+    ending,
+    hold,
+    mend,
+    read_events,
+    read_trial,
+    spent,
+    write_event,
+)
 
 WORST = 1e30
 """Score of a figure that is no number any more; infinities do not go into percentiles."""
 
-HELD = 3
-"""Checkpoints of a trial that others may still want to begin with."""
+HELD = 2
+"""Checkpoints of a trial with which others may begin."""
 
 
 class Stop(BaseException):
@@ -63,6 +72,8 @@ class Job:
     root: Path
     metric: str
     mode: Mode
+    every: int | None = None
+    """Tokens after which a checkpoint is held for others (pbt); None: no other wants one."""
 
 
 class Attempt:
@@ -77,6 +88,7 @@ class Attempt:
         self.said: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self.decided: SimpleQueue[bool] = SimpleQueue()
         self.goes_on = not begin["copied"]
+        self.tokens = 0
         self.thread = Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -112,12 +124,22 @@ class Attempt:
         if self.goes_on:
             mend(self.folder, before=tokens)
             self.goes_on = False
-        path = str(checkpoint) if checkpoint else None
-        write_event(self.folder, "report", tokens=tokens, metrics=finite(metrics), checkpoint=path)
-        known = {"tokens": tokens, "spent": spent(read_events(self.folder))}
+        known: dict[str, Any] = {"tokens": tokens, "metrics": finite(metrics)}
+        if checkpoint is not None and self.is_due(tokens):
+            held = hold(checkpoint, self.folder / "held" / str(tokens))
+            drop_oldest(held.parent)
+            known["held"] = str(held)
+        write_event(self.folder, "report", **known)
+        known |= {"spent": spent(read_events(self.folder)), "point": self.point}
         self.said.put(known | score_of(metrics, self.job))
         if not self.decided.get():
             raise Stop
+
+    def is_due(self, tokens: int) -> bool:
+        """Whether others may want to begin with what there is after so many tokens."""
+        every, last = self.job.every, self.tokens
+        self.tokens = tokens
+        return every is not None and tokens // every > last // every
 
 
 def score_of(metrics: Mapping[str, float], job: Job) -> dict[str, float]:
@@ -158,8 +180,7 @@ class TrialActor(tune.Trainable):
     def begin_with(self, config: dict[str, Any]) -> None:
         """Which trial it is from now on."""
         self.folder = self.job.root / "trials" / config["name"]
-        self.point = config["point"]
-        self.copy: dict[str, Any] = {}
+        self.first = config["point"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leave one trial and take up another, or the same one with other values."""
@@ -169,6 +190,8 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Up to the next report, or the end."""
+        if (self.folder / ORDER).exists():
+            self.cleanup()
         if self.attempt is None:
             self.attempt = self.begin()
         else:
@@ -181,36 +204,23 @@ class TrialActor(tune.Trainable):
     def begin(self) -> Attempt:
         """Write down with what the function begins, and let it begin."""
         mend(self.folder)
+        order = self.folder / ORDER
         before = [event for event in read_events(self.folder) if event["event"] == "begin"]
-        if self.copy:
-            number = sum(bool(event["copied"]) for event in before) + 1
-            start = str(hold(Path(self.copy["held"]), self.folder / f"start-{number}"))
-            known = {"copied": self.copy["name"], "tokens": self.copy["tokens"]}
-            begin = {"work": f"work-{number}", "start": start, **known}
+        begin = {"point": self.first, "work": "work", "start": None, "copied": None}
+        if order.exists():
+            begin = json.loads(order.read_text())
         elif before:
-            begin = {"work": before[-1]["work"], "start": before[-1]["start"], "copied": None}
-        else:
-            begin = {"work": "work", "start": None, "copied": None}
-        begin["point"] = self.point
+            begin |= {key: before[-1][key] for key in ("point", "work", "start")}
         write_event(self.folder, "begin", **begin)
+        order.unlink(missing_ok=True)
         return Attempt(self.job, self.folder, begin)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Where the last checkpoint is; it is linked, so that the trial may remove its own."""
-        events = [e for e in read_events(self.folder) if e.get("checkpoint")]
-        pointer: dict[str, Any] = {"name": self.folder.name}
-        if events:
-            tokens = events[-1]["tokens"]
-            held = hold(Path(events[-1]["checkpoint"]), self.folder / "held" / str(tokens))
-            drop_oldest(self.folder / "held")
-            pointer |= {"held": str(held), "tokens": tokens}
-        write_json(Path(checkpoint_dir) / "pointer.json", pointer)
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Ray asks before a pause; all that is needed lies in the trial's folder."""
+        return {}
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on as this trial, or as a copy of another."""
-        pointer = json.loads((Path(checkpoint) / "pointer.json").read_text())
-        if pointer["name"] != self.folder.name and "held" in pointer:
-            self.copy = pointer
+        """Nothing, for the same reason."""
 
     def cleanup(self) -> None:
         """End the function where it waits."""
@@ -218,17 +228,6 @@ class TrialActor(tune.Trainable):
             self.attempt.decided.put(False)
             self.attempt.thread.join()
             self.attempt = None
-
-
-def hold(checkpoint: Path, target: Path) -> Path:
-    """The same files under another name, which outlives the first and takes no room."""
-    if target.exists():
-        return target
-    link: Any = os.link
-    temporary = target.with_name(f".{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(checkpoint, temporary, copy_function=link)
-    return temporary.rename(target)
 
 
 def drop_oldest(folder: Path) -> None:

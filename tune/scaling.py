@@ -3,11 +3,11 @@
     L(N, D) = E + A / N^alpha + B / D^beta
 
 N parameters, D tokens, L loss in nats a token. Two of the paper's ways, which check each other:
-`valleys` (approach 2) fits a parabola over log N on every rung of equal FLOPs and a power law through
-their lowest points; `fit_law` (approach 3) fits all trainings at once, in logarithms, with Huber's loss,
-from several starts, and gives 95% intervals by fitting resampled trainings. Where to spend C FLOPs
-follows from the law by equation 4. All pure numpy: five parameters and some twenty trainings need
-no optimizer from elsewhere; a test holds the fit against scipy's L-BFGS.
+`valleys` (approach 2) fits a parabola over log N on every rung of equal FLOPs and a power law
+through their lowest points; `fit_law` (approach 3) fits all trainings at once, in logarithms, with
+Huber's loss, from several starts; 95% intervals come from fits to resampled trainings. Where to
+spend C FLOPs follows from the law by equation 4. All pure numpy: five parameters and some twenty
+trainings need no optimizer from elsewhere; a test holds the fit against scipy's L-BFGS.
 
 A training costs C = c N D, c being 6 in the paper. Small models spend much of theirs in the head
 and in attention, so c is measured on the trainings of the ladder and not assumed.

@@ -6,7 +6,7 @@ what ended trials once reported is told again, and a step of PBT stays within th
 """
 
 import math
-from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,22 +20,21 @@ from ray.tune.schedulers.pbt import _PBTTrialState
 
 from tune.actor import WORST
 from tune.config import EarlyStopConfig, PopulationConfig, SweepConfig
-from tune.space import Space, perturbed
-from tune.trials import Trial
+from tune.space import chance, perturbed
+from tune.trials import Trial, order_copy, read_trial, read_trials
 
 
-def scheduler_of(
-    config: SweepConfig, length: int, seed: int, ended: Iterable[Trial]
-) -> TrialScheduler:
+def scheduler_of(config: SweepConfig, root: Path, length: int, seed: int) -> TrialScheduler:
     """The scheduler of trials that take `length` tokens, which knows what ended trials reported."""
     if config.scheduler == "none":
         return FIFOScheduler()
     if config.scheduler == "pbt":
-        return Population(config.space, config.population, length, seed)
+        return Population(config, root, length, seed)
     brackets = config.early.brackets if config.scheduler == "hyperband" else 1
     scheduler = EarlyStop(config.early, length, brackets)
-    for trial in ended:
-        scheduler.recall(trial, config)
+    for trial in read_trials(root):
+        if trial.result:
+            scheduler.recall(trial, config)
     return scheduler
 
 
@@ -89,30 +88,66 @@ def grace_of(config: EarlyStopConfig, length: int) -> int:
 
 
 class Population(PopulationBasedTraining):
-    """PBT whose every step stays within the space; a copy keeps its own folder."""
+    """PBT. Ray says whose turn it is and who is among the best and the worst; a copy is ordered in
+    the trial's own folder (order.json), where it survives falls, and stays within the space.
 
-    def __init__(self, space: Space, config: PopulationConfig, length: int, seed: int) -> None:
-        every = math.ceil(length / 8) if config.every == "auto" else config.every
+    Ray's way of copying, checkpoints of its own saved while trials pause, left out 8 copies of 10
+    where a population takes turns (measured, 6 trials on 2 places).
+    """
+
+    def __init__(self, config: SweepConfig, root: Path, length: int, seed: int) -> None:
         super().__init__(
             time_attr="tokens",
             metric="score",
             mode="min",
-            perturbation_interval=every,
-            quantile_fraction=config.share,
-            custom_explore_fn=lambda config: config,  # Ray asks for one; _get_new_config is ours
+            perturbation_interval=every_of(config.population, length),
+            quantile_fraction=config.population.share,
+            custom_explore_fn=lambda config: config,  # Ray asks for one
             log_config=False,
             require_attrs=False,
         )
-        self.space, self.resample, self.seed = space, config.resample, seed
-        self.copies = 0
+        self.sweep, self.root = config, root
+        self.length, self.seed, self.copies = length, seed, 0
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """As Ray's, which would refuse our search, fearing that it learns from changed values."""
         self._trial_state[trial] = _PBTTrialState(trial)
 
-    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict]:
-        """This trial's name, with values next to those of the better one."""
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """A trial that has all its tokens ends as it is."""
+        if result["tokens"] >= self.length:
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
+
+    def _checkpoint_or_exploit(
+        self, trial: Any, tune_controller: Any, upper_quantile: list, lower_quantile: list
+    ) -> None:
+        """Order a copy of one of the best, if the trial is among the worst."""
+        states: dict[Any, Any] = self._trial_state
+        better = [one for one in upper_quantile if states[one].last_result.get("held")]
+        if trial not in lower_quantile or not better:
+            return
         self.copies += 1
-        better = trial_to_clone.config["point"]
         key = (self.seed, trial.config["number"], self.copies)
-        return {**trial.config, "point": perturbed(self.space, better, self.resample, *key)}, {}
+        chosen = better[int(chance(*key, "who") * len(better))]
+        states[trial].last_perturbation_time = states[chosen].last_perturbation_time
+        states[trial].last_train_time = states[chosen].last_train_time
+        state = states[chosen].last_result
+        mine, other = (
+            read_trial(self.root / "trials" / one.config["name"]) for one in (trial, chosen)
+        )
+        point = perturbed(self.sweep.space, state["point"], self.sweep.population.resample, *key)
+        order_copy(mine, other, Path(state["held"]), state["tokens"], point)
+
+    def _save_trial_state(self, state: Any, time: int, result: dict, trial: Any) -> float:
+        """As Ray's; a result is flat by now, and its point is wanted as it was."""
+        score = super()._save_trial_state(state, time, result, trial)
+        prefix = "point/"
+        point = {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}
+        state.last_result = {**result, "point": point}
+        return score
+
+
+def every_of(config: PopulationConfig, length: int) -> int:
+    """Tokens between two comparisons."""
+    return math.ceil(length / 8) if config.every == "auto" else config.every

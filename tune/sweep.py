@@ -24,7 +24,7 @@ from tune.actor import Function, Job, TrialActor
 from tune.budget import Budget
 from tune.config import SweepConfig
 from tune.results import known_points
-from tune.schedule import scheduler_of
+from tune.schedule import every_of, scheduler_of
 from tune.search import Search, search_of, trials_of
 from tune.trials import Trial, create, end, read_trial, read_trials
 
@@ -83,7 +83,9 @@ def sweep(
     budget = Budget(config.tokens, config.hours, known)
     feed = Feed(config, search_of(config, seed), folder, budget, watch)
     if feed.remaining and not budget.used_up:
-        run(config, feed, Job(function, folder, config.metric, config.mode), length, seed, needs)
+        every = every_of(config.population, length) if config.scheduler == "pbt" else None
+        job = Job(function, folder, config.metric, config.mode, every)
+        run(config, feed, job, length, seed, needs)
     trials = read_trials(folder)
     for trial in trials:
         if trial.status == "unfinished":
@@ -100,7 +102,6 @@ def sweep(
 def run(config: SweepConfig, feed: "Feed", job: Job, length: int, seed: int, needs: Needs) -> None:
     """Let Ray Tune run what is left to do."""
     os.environ.update(SETTINGS)
-    ended = [trial for trial in read_trials(job.root) if trial.result]
     at_once = concurrency(config, needs, ray.cluster_resources())
     # A population exists as a whole and takes turns, so only resources say how many run at once.
     share = ray.cluster_resources()["CPU"] / at_once if config.scheduler == "pbt" else 0.0
@@ -114,7 +115,7 @@ def run(config: SweepConfig, feed: "Feed", job: Job, length: int, seed: int, nee
         actor,
         tune_config=tune.TuneConfig(
             search_alg=feed,
-            scheduler=scheduler_of(config, length, seed, ended),
+            scheduler=scheduler_of(config, job.root, length, seed),
             num_samples=feed.remaining,
             max_concurrent_trials=None if config.scheduler == "pbt" else at_once,
             reuse_actors=True,

@@ -3,6 +3,7 @@
     trials/<hash of point and seed>/point.json    what is tried, written first
                                     log.jsonl     begin and report events, one a line
                                     work/         where the trial itself writes; PBT: work-1, ...
+                                    order.json    PBT: go on as a copy of another, from start-1
                                     result.json   how it ended, written last, in one step
 
 A trial with result.json is never run again; one without goes on in its folder. That is all the
@@ -14,6 +15,8 @@ the very class of before; here a raised budget or another scheduler simply goes 
 import hashlib
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ from typing import Any, Literal
 
 from llm.files import write_atomic, write_json
 from tune.space import Point
+
+ORDER = "order.json"
 
 Status = Literal["done", "stopped", "failed", "unfinished"]
 
@@ -85,9 +90,10 @@ class Trial:
 
     def figure(self, metric: str) -> float | None:
         """A metric as it was last known; None if there is none, or it is no number."""
-        value = self.result.get("metrics", {}).get(metric)
-        if value is None and self.reports:
-            value = self.reports[-1]["metrics"].get(metric)
+        known = self.result.get("metrics", {})
+        if metric not in known:
+            known = next((r["metrics"] for r in self.reports[::-1] if metric in r["metrics"]), {})
+        value = known.get(metric)
         return float(value) if value is not None and math.isfinite(value) else None
 
 
@@ -140,6 +146,31 @@ def ending(folder: Path, status: Status, **more: Any) -> dict[str, Any]:
     seconds = sum(after - before for before, after in spans(events))
     figures = {"metrics": last["metrics"], "tokens": last["tokens"], "seconds": round(seconds, 3)}
     return {"status": status, **figures, **more}
+
+
+def hold(checkpoint: Path, target: Path) -> Path:
+    """The same files under another name, which outlives the first and takes no room."""
+    if target.exists():
+        return target
+    link: Any = os.link
+    temporary = target.with_name(f".{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(checkpoint, temporary, copy_function=link)
+    return temporary.rename(target)
+
+
+def order_copy(trial: Trial, better: Trial, held: Path, tokens: int, point: Point) -> None:
+    """Tell a trial to go on from another's checkpoint, with these values; it keeps its name.
+
+    The checkpoint is linked at once, since the other goes on and drops it.
+    """
+    number = 1 + sum(bool(begin["copied"]) for begin in trial.begins)
+    start = trial.folder / f"start-{number}"
+    shutil.rmtree(start, ignore_errors=True)
+    hold(held, start)
+    known = {"copied": better.name, "tokens": tokens}
+    begin = {"point": point, "work": f"work-{number}", "start": str(start), **known}
+    write_json(trial.folder / ORDER, begin)
 
 
 # -- logs ------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from llm.files import write_json
 from tune.actor import Report
 from tune.config import DimensionConfig
 from tune.space import Point
@@ -47,24 +48,38 @@ def training(seconds: float = 0.0, length: int = LENGTH) -> Callable:
     return train
 
 
-def pbt_toy(point: Point, folder: Path, report: Report) -> dict[str, float]:
-    """Figure 2 of Jaderberg et al. 2017: theta climbs -theta^2 summed, each hyperparameter moving
-    only one of its two halves; no fixed pair reaches the top 1.2, going from one to the other does.
+PBT_LENGTH = 80
+PBT_SPACE = {"lr": DimensionConfig(loguniform=(0.01, 0.5))}
+
+
+def annealed(point: Point, folder: Path, report: Report) -> dict[str, float]:
+    """A training whose best rate falls: large ones come down fast, small ones come down far.
+
+    loss <- (1 - lr) loss + lr^2 / 2, which ends near lr / 2 if lr stays what it is.
     """
-    source = report.start / "state.json" if report.start else None
-    own = folder / "checkpoint" / "state.json"
-    theta, step = [0.9, 0.9], 0
-    for path in (source, own):
+    state = folder / "checkpoint" / "state.json"
+    loss, step = 1.0, 0
+    started = report.start / "state.json" if report.start else None
+    for path in (started, state):
         if path is not None and path.exists():
-            theta, step = json.loads(path.read_text())
-    score = 0.0
-    while step < 40:
-        step += 1
-        for i, name in enumerate(("h0", "h1")):
-            theta[i] -= 0.02 * 2 * float(point[name]) * theta[i]
-        score = 1.2 - theta[0] ** 2 - theta[1] ** 2
-        own.parent.mkdir(exist_ok=True)
-        own.with_suffix(".new").write_text(json.dumps([theta, step]))
-        own.with_suffix(".new").rename(own)
-        report(step, {"score": score}, own.parent)
-    return {"score": score}
+            loss, step = json.loads(path.read_text())
+    rate = float(point["lr"])
+    while step < PBT_LENGTH:
+        step, loss = step + 1, (1 - rate) * loss + rate**2 / 2
+        write_json(state, [loss, step])
+        report(step, {"loss": loss}, state.parent)
+    return {"loss": loss}
+
+
+def best_without_change() -> float:
+    """The least loss of any rate that stays what it is: 0.037."""
+    rates = [0.01 * 1.01**i for i in range(400)]
+    return min((1 - r) ** PBT_LENGTH * (1 - r / 2) + r / 2 for r in rates)
+
+
+def broken(point: Point, folder: Path, report: Report) -> dict[str, float]:
+    """A training that some points break after their first report."""
+    report(1, {"loss": bowl(point)})
+    if point["act"] != "gelu":
+        raise ValueError(f"gelu only, not {point['act']}")
+    return {"loss": bowl(point)}

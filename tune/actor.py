@@ -8,7 +8,6 @@ killed where it stands.) A next trial takes the same process over, which saves i
 
 import json
 import math
-import shutil
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from tune.trials import (
     ORDER,
     Status,
     ending,
-    hold,
     mend,
     read_events,
     read_trial,
@@ -37,9 +35,6 @@ from tune.trials import (
 
 WORST = 1e30
 """Score of a figure that is no number any more; infinities do not go into percentiles."""
-
-HELD = 2
-"""Checkpoints of a trial with which others may begin."""
 
 
 class Stop(BaseException):
@@ -57,7 +52,8 @@ class Report(Protocol):
     def __call__(
         self, tokens: int, metrics: Mapping[str, float], checkpoint: Path | None = None
     ) -> None:
-        """Say how good it is after so many tokens; raises Stop. pbt copies from the checkpoint."""
+        """Say how good it is after so many tokens; raises Stop. A checkpoint stays as it is
+        until the report is over; pbt copies from it."""
 
 
 Function = Callable[[Point, Path, Report], Mapping[str, float]]
@@ -72,8 +68,6 @@ class Job:
     root: Path
     metric: str
     mode: Mode
-    every: int | None = None
-    """Tokens after which a checkpoint is held for others (pbt); None: no other wants one."""
 
 
 class Attempt:
@@ -88,7 +82,6 @@ class Attempt:
         self.said: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self.decided: SimpleQueue[bool] = SimpleQueue()
         self.goes_on = not begin["copied"]
-        self.tokens = 0
         self.thread = Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -124,22 +117,13 @@ class Attempt:
         if self.goes_on:
             mend(self.folder, before=tokens)
             self.goes_on = False
-        known: dict[str, Any] = {"tokens": tokens, "metrics": finite(metrics)}
-        if checkpoint is not None and self.is_due(tokens):
-            held = hold(checkpoint, self.folder / "held" / str(tokens))
-            drop_oldest(held.parent)
-            known["held"] = str(held)
-        write_event(self.folder, "report", **known)
-        known |= {"spent": spent(read_events(self.folder)), "point": self.point}
+        write_event(self.folder, "report", tokens=tokens, metrics=finite(metrics))
+        known = {"tokens": tokens, "spent": spent(read_events(self.folder)), "point": self.point}
+        if checkpoint is not None:
+            known["checkpoint"] = str(checkpoint)
         self.said.put(known | score_of(metrics, self.job))
         if not self.decided.get():
             raise Stop
-
-    def is_due(self, tokens: int) -> bool:
-        """Whether others may want to begin with what there is after so many tokens."""
-        every, last = self.job.every, self.tokens
-        self.tokens = tokens
-        return every is not None and tokens // every > last // every
 
 
 def score_of(metrics: Mapping[str, float], job: Job) -> dict[str, float]:
@@ -228,9 +212,3 @@ class TrialActor(tune.Trainable):
             self.attempt.decided.put(False)
             self.attempt.thread.join()
             self.attempt = None
-
-
-def drop_oldest(folder: Path) -> None:
-    """Keep the newest few."""
-    for path in sorted(folder.iterdir(), key=lambda path: int(path.name))[:-HELD]:
-        shutil.rmtree(path)

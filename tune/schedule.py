@@ -6,6 +6,7 @@ what ended trials once reported is told again, and a step of PBT stays within th
 """
 
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from ray.tune.schedulers.pbt import _PBTTrialState
 from tune.actor import WORST
 from tune.config import EarlyStopConfig, PopulationConfig, SweepConfig
 from tune.space import chance, perturbed
-from tune.trials import Trial, order_copy, read_trial, read_trials
+from tune.trials import Trial, hold, order_copy, read_trial, read_trials
 
 
 def scheduler_of(config: SweepConfig, root: Path, length: int, seed: int) -> TrialScheduler:
@@ -124,7 +125,7 @@ class Population(PopulationBasedTraining):
     ) -> None:
         """Order a copy of one of the best, if the trial is among the worst."""
         states: dict[Any, Any] = self._trial_state
-        better = [one for one in upper_quantile if states[one].last_result.get("held")]
+        better = [one for one in upper_quantile if "held" in states[one].last_result]
         if trial not in lower_quantile or not better:
             return
         self.copies += 1
@@ -133,19 +134,25 @@ class Population(PopulationBasedTraining):
         states[trial].last_perturbation_time = states[chosen].last_perturbation_time
         states[trial].last_train_time = states[chosen].last_train_time
         state = states[chosen].last_result
-        mine, other = (
-            read_trial(self.root / "trials" / one.config["name"]) for one in (trial, chosen)
-        )
         point = perturbed(self.sweep.space, state["point"], self.sweep.population.resample, *key)
-        order_copy(mine, other, Path(state["held"]), state["tokens"], point)
+        mine, other = self.trial_of(trial), self.trial_of(chosen)
+        order_copy(mine, other, state["held"], state["tokens"], point)
 
     def _save_trial_state(self, state: Any, time: int, result: dict, trial: Any) -> float:
-        """As Ray's; a result is flat by now, and its point is wanted as it was."""
+        """As Ray's. The trial waits for its report to end, so its checkpoint is still there."""
         score = super()._save_trial_state(state, time, result, trial)
-        prefix = "point/"
+        prefix = "point/"  # results are flat by now
         point = {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}
-        state.last_result = {**result, "point": point}
+        state.last_result = {"tokens": time, "point": point}
+        if "checkpoint" in result:
+            folder = self.trial_of(trial).folder / "held"
+            shutil.rmtree(folder, ignore_errors=True)
+            state.last_result["held"] = hold(Path(result["checkpoint"]), folder / str(time))
         return score
+
+    def trial_of(self, trial: Any) -> Trial:
+        """Ray's trial as ours."""
+        return read_trial(self.root / "trials" / trial.config["name"])
 
 
 def every_of(config: PopulationConfig, length: int) -> int:

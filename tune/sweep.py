@@ -24,7 +24,7 @@ from tune.actor import Function, Job, TrialActor
 from tune.budget import Budget
 from tune.config import SweepConfig
 from tune.results import known_points
-from tune.schedule import every_of, scheduler_of
+from tune.schedule import scheduler_of
 from tune.search import Search, search_of, trials_of
 from tune.trials import Trial, create, end, read_trial, read_trials
 
@@ -83,9 +83,7 @@ def sweep(
     budget = Budget(config.tokens, config.hours, known)
     feed = Feed(config, search_of(config, seed), folder, budget, watch)
     if feed.remaining and not budget.used_up:
-        every = every_of(config.population, length) if config.scheduler == "pbt" else None
-        job = Job(function, folder, config.metric, config.mode, every)
-        run(config, feed, job, length, seed, needs)
+        run(config, feed, Job(function, folder, config.metric, config.mode), length, seed, needs)
     trials = read_trials(folder)
     for trial in trials:
         if trial.status == "unfinished":

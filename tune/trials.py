@@ -155,6 +155,7 @@ def hold(checkpoint: Path, target: Path) -> Path:
     link: Any = os.link
     temporary = target.with_name(f".{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
+    target.parent.mkdir(exist_ok=True)
     shutil.copytree(checkpoint, temporary, copy_function=link)
     return temporary.rename(target)
 
@@ -193,9 +194,13 @@ def write_event(folder: Path, event: str, **values: Any) -> None:
 def mend(folder: Path, before: float = math.inf) -> None:
     """Leave out a line that a fall cut off, and reports from so many tokens on.
 
-    A trial that goes on from its last checkpoint passes the tokens after it a second time.
+    A trial that goes on from its last checkpoint passes the tokens after it a second time. What
+    it reported before it became a copy of another stays.
     """
-    kept = [e for e in read_events(folder) if e["event"] != "report" or e["tokens"] < before]
+    events = read_events(folder)
+    copied = max((i for i, event in enumerate(events) if event.get("copied")), default=0)
+    again = {i for i, e in enumerate(events) if e["event"] == "report" and e["tokens"] >= before}
+    kept = [event for i, event in enumerate(events) if i < copied or i not in again]
     text = "".join(json.dumps(event) + "\n" for event in kept)
     path = folder / "log.jsonl"
     if path.exists() and path.read_text() != text:

@@ -121,7 +121,7 @@ def test_a_budget_of_tokens_ends_everything(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_pbt_does_better_than_any_value_that_stays(tmp_path: Path) -> None:
-    population = PopulationConfig(every=5)
+    population = PopulationConfig(every=8)
     spec = config(space=PBT_SPACE, scheduler="pbt", trials=6, population=population)
     trials = sweep(spec, annealed, tmp_path, length=PBT_LENGTH)
     found = best(trials, spec)

@@ -1,27 +1,26 @@
-"""What happens to trials under way: Ray's schedulers, told our points, tokens and brackets.
+"""What happens to trials under way, as decisions that Ray Tune carries out.
 
-All of them compare `score`, of which less is better, at equal `tokens`. Theirs is the decision;
-ours is that it can be taken again after a fall: brackets go by a trial's number in place of chance,
-what ended trials once reported is told again, and a step of PBT stays within the space.
+All of them compare `score`, of which less is better, at equal `tokens`. ASHA and HyperBand are
+Ray's, made repeatable: brackets go by a trial's number in place of chance, and what ended trials
+once reported is told again after a fall. PBT is our own, see there.
 """
 
 import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import (
     AsyncHyperBandScheduler,
     FIFOScheduler,
-    PopulationBasedTraining,
     TrialScheduler,
 )
-from ray.tune.schedulers.pbt import _PBTTrialState
 
 from tune.actor import WORST
 from tune.config import EarlyStopConfig, PopulationConfig, SweepConfig
-from tune.space import chance, perturbed
+from tune.space import Point, chance, perturbed
 from tune.trials import Trial, hold, order_copy, read_trial, read_trials
 
 
@@ -88,71 +87,86 @@ def grace_of(config: EarlyStopConfig, length: int) -> int:
     return math.ceil(length / 9) if config.grace == "auto" else config.grace
 
 
-class Population(PopulationBasedTraining):
-    """PBT. Ray says whose turn it is and who is among the best and the worst; a copy is ordered in
-    the trial's own folder (order.json), where it survives falls, and stays within the space.
+class Stand(NamedTuple):
+    """What a trial had reached when it came to a comparison."""
 
-    Ray's way of copying, checkpoints of its own saved while trials pause, left out 8 copies of 10
-    where a population takes turns (measured, 6 trials on 2 places).
+    score: float
+    tokens: int
+    point: Point
+    held: Path | None
+    """Its checkpoint, under a name that stays until the next comparison."""
+
+
+class Population(FIFOScheduler):
+    """PBT (Jaderberg et al. 2017), all trials compared at equal tokens.
+
+    Ray's own compares a trial with others as they are: where a population takes turns on few
+    places, whoever trained last looks best, and the worst are hardly ever replaced (measured with 6
+    trials on 2 places: 5 copies in place of 18). Here a trial waits, its place is given to
+    others, until all that live have come as far; then the worst are told to go on as copies of the
+    best. The order lies in the trial's own folder, where it survives falls.
     """
 
     def __init__(self, config: SweepConfig, root: Path, length: int, seed: int) -> None:
-        super().__init__(
-            time_attr="tokens",
-            metric="score",
-            mode="min",
-            perturbation_interval=every_of(config.population, length),
-            quantile_fraction=config.population.share,
-            custom_explore_fn=lambda config: config,  # Ray asks for one
-            log_config=False,
-            require_attrs=False,
-        )
-        self.sweep, self.root = config, root
-        self.length, self.seed, self.copies = length, seed, 0
-
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """As Ray's, which would refuse our search, fearing that it learns from changed values."""
-        self._trial_state[trial] = _PBTTrialState(trial)
+        super().__init__()
+        self.space, self.config = config.space, config.population
+        self.root, self.length, self.seed = root, length, seed
+        self.every = self.next = every_of(config.population, length)
+        self.waiting: dict[Any, Stand] = {}
+        self.copies = 0
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """A trial that has all its tokens ends as it is."""
-        if result["tokens"] >= self.length:
+        """Wait for the others, if it is time to; a trial that has all its tokens ends as it is."""
+        if not self.next <= result["tokens"] < self.length or "score" not in result:
             return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
-
-    def _checkpoint_or_exploit(
-        self, trial: Any, tune_controller: Any, upper_quantile: list, lower_quantile: list
-    ) -> None:
-        """Order a copy of one of the best, if the trial is among the worst."""
-        states: dict[Any, Any] = self._trial_state
-        better = [one for one in upper_quantile if "held" in states[one].last_result]
-        if trial not in lower_quantile or not better:
-            return
-        self.copies += 1
-        key = (self.seed, trial.config["number"], self.copies)
-        chosen = better[int(chance(*key, "who") * len(better))]
-        states[trial].last_perturbation_time = states[chosen].last_perturbation_time
-        states[trial].last_train_time = states[chosen].last_train_time
-        state = states[chosen].last_result
-        point = perturbed(self.sweep.space, state["point"], self.sweep.population.resample, *key)
-        mine, other = self.trial_of(trial), self.trial_of(chosen)
-        order_copy(mine, other, state["held"], state["tokens"], point)
-
-    def _save_trial_state(self, state: Any, time: int, result: dict, trial: Any) -> float:
-        """As Ray's. The trial waits for its report to end, so its checkpoint is still there."""
-        score = super()._save_trial_state(state, time, result, trial)
         prefix = "point/"  # results are flat by now
         point = {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}
-        state.last_result = {"tokens": time, "point": point}
-        if "checkpoint" in result:
-            folder = self.trial_of(trial).folder / "held"
-            shutil.rmtree(folder, ignore_errors=True)
-            state.last_result["held"] = hold(Path(result["checkpoint"]), folder / str(time))
-        return score
+        stand = Stand(result["score"], result["tokens"], point, self.held(trial, result))
+        self.waiting[trial] = stand
+        return TrialScheduler.PAUSE
+
+    def held(self, trial: Any, result: dict[str, Any]) -> Path | None:
+        """Another name for a trial's checkpoint; its report is not over, so that is still there."""
+        if "checkpoint" not in result:
+            return None
+        folder = self.trial_of(trial).folder / "held"
+        shutil.rmtree(folder, ignore_errors=True)
+        return hold(Path(result["checkpoint"]), folder / str(result["tokens"]))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Whoever has not come to the comparison yet; if nobody is left, compare."""
+        live = [trial for trial in tune_controller.get_trials() if not trial.is_finished()]
+        if self.waiting and all(trial in self.waiting for trial in live):
+            self.compare()
+        places = [one for one in live if one.status in (RayTrial.PENDING, RayTrial.PAUSED)]
+        return next((trial for trial in places if trial not in self.waiting), None)
+
+    def compare(self) -> None:
+        """Order copies of the best in place of the worst; everybody goes on."""
+        ranked = sorted(self.waiting, key=lambda one: (self.waiting[one].score, number_of(one)))
+        count = min(len(ranked) // 2, math.ceil(self.config.share * len(ranked)))
+        best = [trial for trial in ranked[:count] if self.waiting[trial].held is not None]
+        for trial in ranked[len(ranked) - count :] if best else []:
+            self.copies += 1
+            key = (self.seed, number_of(trial), self.copies)
+            chosen = best[int(chance(*key, "who") * len(best))]
+            better = self.waiting[chosen]
+            assert better.held is not None
+            point = perturbed(self.space, better.point, self.config.resample, *key)
+            mine, other = self.trial_of(trial), self.trial_of(chosen)
+            order_copy(mine, other, better.held, better.tokens, point)
+        most = max(stand.tokens for stand in self.waiting.values())
+        self.next = self.every * (most // self.every + 1)
+        self.waiting.clear()
 
     def trial_of(self, trial: Any) -> Trial:
         """Ray's trial as ours."""
         return read_trial(self.root / "trials" / trial.config["name"])
+
+
+def number_of(trial: Any) -> int:
+    """The number of the point that Ray's trial tries."""
+    return trial.config["number"]
 
 
 def every_of(config: PopulationConfig, length: int) -> int:

@@ -23,7 +23,7 @@ from llm.errors import Stopped, TrainingError
 from tune.actor import Function, Job, TrialActor
 from tune.budget import Budget
 from tune.config import SweepConfig
-from tune.results import known_points
+from tune.results import known_points, points_of
 from tune.schedule import scheduler_of
 from tune.search import Search, search_of, trials_of
 from tune.trials import Trial, create, end, read_trial, read_trials
@@ -147,7 +147,11 @@ class Feed(Searcher):
         super().__init__(metric="score", mode="min")
         self.sweep, self.choose, self.root = config, search, root
         self.budget, self.watch = budget, watch
-        known = read_trials(root)
+        known = [
+            create(root, one.number, seed, one.trials[0].first)  # a fall may have left out seeds
+            for one in points_of(read_trials(root))
+            for seed in range(config.seeds)
+        ]
         self.waiting = [trial for trial in known if not trial.result]
         self.number = 1 + max((trial.number for trial in known), default=-1)
         self.running: dict[str, Trial] = {}

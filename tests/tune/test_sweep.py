@@ -21,10 +21,12 @@ from tests.tune.toys import (
     broken,
     training,
 )
+from tune.budget import Budget
 from tune.config import DimensionConfig, PopulationConfig, SweepConfig
 from tune.results import best, front, points_of
 from tune.search import search_of
-from tune.sweep import Needs, concurrency, sweep
+from tune.space import draw
+from tune.sweep import Feed, Needs, concurrency, sweep
 from tune.trials import read_trials, spent
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,6 +150,19 @@ def test_a_finished_sweep_needs_no_cluster(tmp_path: Path) -> None:
     wrote_sweep(tmp_path, SPACE, 4)
     trials = sweep(config(trials=4), training(), tmp_path, length=LENGTH)
     assert len(trials) == 4 and not (tmp_path / ".ray-tune").exists()
+
+
+def test_seeds_that_a_fall_left_out_are_run(tmp_path: Path) -> None:
+    from tests.tune.folders import wrote
+
+    spec = config(trials=1, seeds=3)
+    point = draw(SPACE, 0, 0)
+    wrote(tmp_path, 0, point, [1.0])
+    feed = Feed(spec, search_of(spec, 0), tmp_path, Budget(None, None, []), lambda trial: None)
+    assert feed.remaining == 2
+    asked = [feed.suggest(str(number)) for number in range(3)]
+    assert [one["point"] for one in asked[:2]] == [point, point] and asked[2] == "FINISHED"
+    assert [trial.seed for trial in read_trials(tmp_path)] == [0, 1, 2]
 
 
 def test_as_many_trials_at_once_as_the_cluster_has_room_for() -> None:

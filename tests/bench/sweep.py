@@ -43,10 +43,9 @@ def on_tune(folder: Path) -> tuple[float, list[Trial]]:
     return time.monotonic() - begin, trials
 
 
-def between(trials: list[Trial]) -> list[float]:
+def between(spans: list[tuple[float, float]]) -> list[float]:
     """Seconds from the end of a trial to the begin of the next in its place."""
-    ends = sorted(trial.log[-1]["time"] for trial in trials)
-    begins = sorted(trial.log[0]["time"] for trial in trials)
+    ends, begins = sorted(end for _, end in spans), sorted(begin for begin, _ in spans)
     return [begin - end for end, begin in zip(ends, begins[AT_ONCE:], strict=False)]
 
 
@@ -55,11 +54,11 @@ def main() -> None:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         seconds, trials = on_tune(Path(folder))
+        spans = [(trial.log[0]["time"], trial.log[-1]["time"]) for trial in trials]
     ideal = TRIALS / AT_ONCE * SECONDS
     processes = plain()
-    first = seconds - (max(trial.log[-1]["time"] for trial in trials)
-                       - min(trial.log[0]["time"] for trial in trials))  # fmt: skip
-    gaps = between(trials)
+    first = seconds - (max(end for _, end in spans) - min(begin for begin, _ in spans))
+    gaps = between(spans)
     print(f"{TRIALS} trials of {SECONDS:g} s, {AT_ONCE} at once: {ideal:.1f} s of waiting")
     print(f"plain processes {processes:.1f} s, sweep {seconds:.1f} s")
     print(f"before the first and after the last trial {first:.1f} s")

@@ -15,7 +15,14 @@ MAY_IMPORT = {
     "jobs": {"llm", "cluster", "tune", "deploy"},
 }
 
-LIGHT = ["llm/config.py", "cluster/config.py", "jobs/spec.py", "jobs/plan.py", "jobs/cli.py"]
+LIGHT = [
+    "llm/config.py",
+    "cluster/config.py",
+    "tune/findings.py",  # and with it tune/config.py and tune/space.py
+    "jobs/spec.py",
+    "jobs/plan.py",
+    "jobs/cli.py",
+]
 """Files that answer at once: nothing they import at their top may load torch or ray."""
 
 

@@ -52,15 +52,16 @@ QUIET = {
 
 
 @contextmanager
-def session(config: ClusterConfig, actors: int = 0) -> Iterator[None]:
+def session(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> Iterator[None]:
     """Be connected to Ray inside the block; an own cluster ends with it.
 
-    It has room for the workers, the stream and so many actors of a worker's size.
+    It has room for the workers, the stream and so many actors of a worker's size, and at least so
+    many logical CPUs.
     """
     if ray.is_initialized():
         yield
         return
-    connect(config, actors)
+    connect(config, actors, cpus)
     try:
         yield
     finally:
@@ -88,7 +89,13 @@ def dashboard() -> str | None:
     return f"http://{url}" if url else None
 
 
-def connect(config: ClusterConfig, actors: int) -> None:
+def cpus_of(config: ClusterConfig, actors: int = 0) -> int:
+    """Logical CPUs that a training takes, with its stream and actors of a worker's size."""
+    busy = (config.most_workers + actors) * config.cpus_per_worker
+    return busy + config.ingest_cpus + LIGHT_CPUS
+
+
+def connect(config: ClusterConfig, actors: int, cpus: int) -> None:
     """Join the cluster of RAY_ADDRESS, else start one here."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -96,11 +103,9 @@ def connect(config: ClusterConfig, actors: int) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
-    busy = (config.most_workers + actors) * config.cpus_per_worker
-    wanted = busy + config.ingest_cpus + LIGHT_CPUS
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, wanted),
+        num_cpus=max(os.cpu_count() or 1, cpus_of(config, actors), cpus),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=True,
         log_to_driver=False,

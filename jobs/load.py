@@ -27,6 +27,7 @@ from jobs.spec import (
     data_sets,
     references,
 )
+from jobs.sweep_rules import of_searches
 from jobs.yaml_source import Keys, Problem, Source, read, report
 from llm.config import DataConfig, LoopConfig
 
@@ -37,6 +38,11 @@ def load(file: str, overrides: Iterable[str] = ()) -> Spec:
     source = read(file)
     for number, written in enumerate(overrides, start=1):
         source = override(source, written, number)
+    return built(source, file, overrides)
+
+
+def built(source: Source, file: str, overrides: tuple[str, ...]) -> Spec:
+    """The spec that values make."""
     spec, source = diagnose(source, SpecFile)
     if spec is not None:
         spec = with_own_held_out_text(spec, source)
@@ -60,11 +66,9 @@ def with_own_held_out_text(spec: SpecFile, source: Source) -> SpecFile:
 def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
     """What does not hold between fields, except where it may be owed to what was left out."""
     unclear = {section(problem.keys) for problem in source.problems}
-    return [
-        Problem(source.place(keys), keys, message)
-        for keys, message in rules.of_spec(spec)
-        if depends_on(keys, spec) not in unclear
-    ]
+    found = [Problem(source.place(keys), keys, text) for keys, text in rules.of_spec(spec)]
+    found += of_searches(spec, source)
+    return [one for one in found if depends_on(one.keys, spec) not in unclear]
 
 
 def depends_on(keys: Keys, spec: SpecFile) -> Keys:

@@ -152,7 +152,7 @@ def pretrain(work: Work) -> Metrics:
         tokens=str(work.plan.by_name[tokens].folder) if tokens else "",
     )
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console) as watch:
+    with Watch(work.console, work.also) as watch:
         metrics = pretrain_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics
@@ -186,6 +186,20 @@ def generate_samples(work: Work) -> Metrics:
     return {"samples": len(texts)}
 
 
+def make_sweep(work: Work) -> Metrics:
+    """Find the values with which stages do best."""
+    from jobs.perform_sweep import make_sweep as make
+
+    return make(work)
+
+
+def make_scaling(work: Work) -> Metrics:
+    """Find the law by which losses fall."""
+    from jobs.perform_sweep import make_scaling as make
+
+    return make(work)
+
+
 PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "corpus": make_corpus,
     "tokenizer": make_tokenizer,
@@ -196,4 +210,6 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "dpo": align,
     "ppo": ppo,
     "generate": generate_samples,
+    "sweep": make_sweep,
+    "scaling": make_scaling,
 }

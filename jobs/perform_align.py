@@ -51,7 +51,7 @@ def align(work: Work) -> Metrics:
     kind: Any = stage.kind
     task = new_task(kind, work.folder, work.parent("from"), examples, config, work.stage.seed)
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console) as watch:
+    with Watch(work.console, work.also) as watch:
         metrics = align_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return {**metrics, "steps": task.train.steps}
@@ -77,7 +77,7 @@ def ppo(work: Work) -> Metrics:
         pretrain=pretraining_of(work) if config.pretrain_weight else "",
     )
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console) as watch:
+    with Watch(work.console, work.also) as watch:
         metrics = ppo_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics

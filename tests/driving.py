@@ -192,6 +192,12 @@ class Place:
         assert found, f"{stage} has not begun"
         return found
 
+    @property
+    def stages(self) -> list[str]:
+        """Those that are finished, in the order in which they were."""
+        found = self.folder.glob("runs/tiny/*/*/manifest.json")
+        return [path.parts[-3] for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
     def manifest(self, stage: str) -> dict:
         """Of a finished stage."""
         return json.loads((self.made(stage) / "manifest.json").read_text())

@@ -169,7 +169,10 @@ class PpoRun:
         reward = self.models.critic.body.config if self.task.reward else None
         bf16 = self.on.precision == "bf16"
         policy = self.models.policy
-        memory = plan_memory(policy.config, reward, policy.vocab_size, self.config, bf16)
+        gpu = self.on.world.device.type == "cuda"
+        memory = plan_memory(
+            policy.config, reward, policy.vocab_size, self.config, bf16=bf16, gpu=gpu
+        )
         require_room(memory, memory_of(self.on.world.device))
         self.log(
             "start",

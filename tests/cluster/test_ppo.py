@@ -9,11 +9,13 @@ import ray
 
 import cluster.ppo
 from cluster.config import ClusterConfig
-from cluster.ppo import Crew, hire, own_share, ppo
+from cluster.ppo import Crew, Remote, hire, own_share, ppo
 from llm.align_config import ActorsConfig
+from llm.artifact import read_model
 from llm.errors import SpecError, TrainingError
 from llm.metrics import Event
 from llm.ppo_task import PpoTask, read_ppo_task
+from llm.roles import Manner
 from llm.world import CPU, World
 from tests.ppo_tasks import run_ppo, steps_of, write_ppo_task
 
@@ -77,6 +79,22 @@ def test_two_workers_share_a_writer_and_a_judge(ray_cluster: None, tmp_path: Pat
     run_ppo(path, tmp_path / "plain")
     run_ray(apart(read_ppo_task(path)), tmp_path / "apart", workers=2)
     assert_same_steps(tmp_path / "plain", tmp_path / "apart")
+
+
+def test_all_that_actors_bring_back_comes_in_order_and_is_a_sign_of_life(
+    ray_cluster: None, plain: Path
+) -> None:
+    @ray.remote(num_cpus=0)
+    class Echo:
+        def write(self, _: Any, prompts: list, *__: Any) -> list:
+            return prompts
+
+    policy, _ = read_model(Path(read_ppo_task(plain / "task.json").policy))
+    beats: list[None] = []
+    prompts = [[number] for number in range(150)]
+    remote = Remote([Echo.remote(), Echo.remote()], [], policy, lambda: beats.append(None))
+    assert remote.write(prompts, [(0, 0, 0)] * 150, Manner(0, (), 8, 1.0)) == prompts
+    assert len(beats) == 4  # 64 and 11 of each writer
 
 
 def test_a_rule_that_fails_in_an_actor_is_told_as_it_is(ray_cluster: None, tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
-from cluster.falls import RECLAIMED, Fall, fall_at_start, fall_of
+from cluster.falls import RECLAIMED, Fall, fall_at_start, fall_of, with_node
 from cluster.ingest import dismiss
 from cluster.patience import Patience
 from cluster.place import Introduced, Loop, Place, Task, work
-from cluster.room import Demand, ask_for, room_in, usable_nodes
+from cluster.room import Demand, alive_nodes, ask_for, room_in, usable_nodes
 from cluster.stop import Stop, asked_to_stop
 from cluster.watchdog import hung
 from llm import checkpoint, events
@@ -201,6 +201,7 @@ class Groups:
         if self.ending:
             return self.ending
         fall = fall_of(fit.error, news.fallen, range(self.workers))
+        fall = with_node(fall, news.signs, alive_nodes())
         # A node may be gone sooner than announced.
         taken = self.reclaimed and fall.kind == "fall" and not fall.trace
         return replace(fall, kind="preemption", cause=RECLAIMED) if taken else fall

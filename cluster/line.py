@@ -103,9 +103,18 @@ class Line(Wishes):
     def sign(self) -> Sign:
         """How it gets on."""
         idle = time.monotonic() - self.since
-        place = self.group, self.rank, self.host
-        state = self.doing, self.step, idle, self.begun, is_preempted()
-        return Sign(*place, *state, actor=self.actor, node=self.node)
+        return Sign(
+            self.group,
+            self.rank,
+            self.host,
+            self.doing,
+            self.step,
+            idle,
+            self.begun,
+            is_preempted(),
+            self.actor,
+            self.node,
+        )
 
     def hear(self, orders: Orders) -> None:
         """Pass wishes on to the training."""

@@ -134,7 +134,8 @@ def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> Rows
     yield "optimizer", optimizer(pretrain)
     yield "compute", f"{quantity(cost.flops)} FLOPs, {duration(cost.seconds)} {cost.speed}"
     total = size_of(sum(cost.bytes_per_worker.values()))
-    parts = ", ".join(f"{part} {size_of(size)}" for part, size in cost.bytes_per_worker.items())
+    needed = {part: size for part, size in cost.bytes_per_worker.items() if size}
+    parts = ", ".join(f"{part} {size_of(size)}" for part, size in needed.items())
     yield "memory", f"{total} per worker: {parts}"
 
 

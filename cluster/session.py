@@ -123,7 +123,7 @@ def join(address: str) -> None:
     if address.startswith(("http://", "https://", "ray://")):
         raise UserError(
             f"RAY_ADDRESS={address}: a run here cannot reach into a cluster from outside; send it "
-            "there with `python -m jobs submit`, or name, on a node of the cluster, its GCS, HOST:6379"
+            "there with `python -m jobs submit`, or give, on a node of it, its GCS, HOST:6379"
         )
     if address != "auto":
         require_listener(address)

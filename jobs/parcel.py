@@ -10,15 +10,17 @@ import glob
 import hashlib
 import os
 import shutil
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 from jobs.load import as_written, with_paths
 from jobs.spec import ServeStage, Spec
 from jobs.yaml_source import Keys, dotted
-from llm.errors import DataError, SpecError
+from llm.errors import DataError
 from llm.filesystem import find
 from llm.metrics import size_of
 
@@ -230,11 +232,13 @@ def requirements(wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def needs() -> list[str]:
-    """The dependencies in pyproject.toml, without Ray, which the cluster has to bring itself."""
-    import tomllib
+    """The dependencies without Ray, which the cluster has to bring itself."""
+    return [one for one in declared() if not one.startswith("ray")]
 
+
+def declared() -> list[str]:
+    """The dependencies in pyproject.toml, or of the package if that is all there is."""
     path = ROOT / "pyproject.toml"
-    if not path.exists():
-        raise SpecError(f"--pip humpty: there is no {path} that would say what that is; name it")
-    declared = tomllib.loads(path.read_text())["project"]["dependencies"]
-    return [one for one in declared if not one.startswith("ray")]
+    if path.exists():
+        return tomllib.loads(path.read_text())["project"]["dependencies"]
+    return [one for one in requires("humpty") or () if "extra ==" not in one]

@@ -1,4 +1,4 @@
-"""The commands for jobs on a cluster: submit, status, logs, stop, resume, list."""
+"""The commands for jobs on a cluster: submit, status, logs, stop, resume, list; and doctor."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -118,6 +118,23 @@ def list_jobs(address: Address = None, plain_http: Plain = False) -> None:
 
         for line in listing(jobs_at(address, plain_http)):
             typer.echo(line)
+
+
+@app.command()
+def doctor(
+    file: Annotated[
+        str | None, typer.Argument(help="A spec: its storage and workers.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+    address: Address = None,
+    plain_http: Plain = False,
+) -> None:
+    """Look whether this machine, or the cluster at an address, is fit for a run."""
+    with told_plainly():
+        from jobs.doctor import doctor as examine
+
+        code = examine(file, tuple(overrides or ()), address, plain_http)
+    raise typer.Exit(code)
 
 
 def jobs_at(address: str | None, plain: bool) -> "Jobs":

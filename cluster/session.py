@@ -1,5 +1,7 @@
 """One Ray session: the cluster that RAY_ADDRESS names, or a small one of our own on this machine.
 
+Inside a job Ray has set RAY_ADDRESS, so a job never starts a cluster of its own.
+
 Our own has more logical CPUs than the machine has cores, because Ray Data gets none of those that
 training workers hold, and an ingest without a CPU never starts. It is closed to others by the
 token that Ray keeps for this user, and its dashboard listens on loopback.
@@ -17,8 +19,11 @@ from pathlib import Path
 
 import ray
 import ray.data  # sets up its log handlers, which `quieten` turns down
+from ray.exceptions import AuthenticationError
 
+from cluster.access import require_listener
 from cluster.config import ClusterConfig
+from llm.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,12 +32,16 @@ LIGHT_CPUS = 2
 
 OBJECT_STORE_BYTES = 1 << 30
 
-WORKER_ENVIRONMENT = {
+MEMORY = {
     # glibc hands big tensors back to the kernel at every free and faults them in again at the
     # next allocation: 265,000 page faults a step, 1.25-1.6x the time (measured, 13.8M parameters).
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "68719476736",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+WORKER_ENVIRONMENT = {
+    **MEMORY,
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
 }
 
@@ -100,8 +109,8 @@ def connect(config: ClusterConfig, actors: int, cpus: int) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     quieten()
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "local"):
+        join(address)
         return
     with environment(WORKER_ENVIRONMENT):
         ray.init(
@@ -131,3 +140,27 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def join(address: str) -> None:
+    """Be a driver of the cluster at an address; UserError if that is none, or does not let us."""
+    if address.startswith(("http://", "https://", "ray://")):
+        raise UserError(
+            f"RAY_ADDRESS={address}: a run here cannot reach into a cluster from outside; send it "
+            "there with `python -m jobs submit`, or give, on a node of it, its GCS, HOST:6379"
+        )
+    if address != "auto":
+        require_listener(address)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": MEMORY},
+        )
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"RAY_ADDRESS={address}: the cluster cannot be joined: {said} If it has a token, set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        ) from error

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs import inside
 from jobs.facts import Facts, gather, refresh
 from jobs.feedback import TRIES, take
 from jobs.plan import Plan, resolve
@@ -27,6 +28,10 @@ from tune.results import short
 def run(spec: Spec) -> None:
     """Do what the spec says and is not done yet."""
     console, began = Console(), time.time()
+    inside.require_place(spec.storage)
+    written = spec.origin.source.values.get("storage", "runs")
+    for remark in inside.remarks(spec.storage, written):
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     facts = gather_and_keep(spec)
     write_atomic(spec.folder / "spec.yaml", Path(spec.origin.file).read_bytes())
     names = [one.name for one in resolve(spec, facts).stages if one.status != "on demand"]

@@ -1,4 +1,5 @@
-"""The command line: check, plan, run, rehearse, generate, serve, chat, key, audit, schema, version.
+"""The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, schema,
+version.
 
 What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
 for the rest; Ctrl-C and SIGTERM end with 130. torch and ray are imported by the commands that need
@@ -11,6 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -116,6 +118,23 @@ def run(file: File, overrides: Overrides = None) -> None:
         from jobs.run import run as run_spec
 
         run_spec(spec)
+
+
+@app.command()
+def render(
+    file: File,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the manifests.", show_default=False)
+    ] = Path("manifests"),
+) -> None:
+    """Write manifests for KubeRay: a job that runs a spec, a cluster, a service."""
+    with told_plainly():
+        from rich.console import Console
+
+        from jobs.render import render as render_manifests
+
+        render_manifests(load(file, overrides or ()), out, Console())
 
 
 @app.command()

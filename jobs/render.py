@@ -142,11 +142,12 @@ def services_of(spec: Spec, site: Site) -> tuple[list[kuberay.Manifest], list[st
     """Services of all serve stages whose models are there; of the others, why not."""
     made: list[kuberay.Manifest] = []
     missing = []
+    cores = f"cluster.cpus_per_worker={site.cluster.cpus_per_worker}"
     for name, stage in spec.stages.items():
         if not isinstance(stage, ServeStage):
             continue
         try:
-            serving = find(Start(spec.origin.file, spec.origin.overrides, stage=name))
+            serving = find(Start(spec.origin.file, (*spec.origin.overrides, cores), stage=name))
         except (ArtifactError, DataError) as error:
             missing.append(
                 f"rayservice.yaml: stage {name} is left out: {error}\nor, where the finished model "

@@ -129,7 +129,7 @@ def template(
         ]
     if serves:
         container["ports"] = [
-            *container.get("ports", [{"name": "metrics", "containerPort": METRICS}]),  # type: ignore[misc]
+            *container.get("ports", [{"name": "metrics", "containerPort": METRICS}]),
             {"name": "serve", "containerPort": SERVING},
         ]
     spec = {

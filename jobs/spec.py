@@ -16,6 +16,7 @@ from pydantic import Field as PydanticField
 
 from cluster.config import ClusterConfig
 from deploy.config import KubernetesConfig, ServeConfig
+from jobs.tracking_config import TrackingConfig
 from jobs.yaml_source import Problem, Source, report
 from llm.align_config import DpoConfig, PpoConfig, RewardConfig, RowsConfig, SftConfig
 from llm.config import (
@@ -240,6 +241,8 @@ class SpecFile:
     """Folder for all that is made, reachable by every worker; relative to the current folder."""
     cluster: MachinesConfig = field(default_factory=MachinesConfig)
     """The machines."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Who is shown the figures of trainings."""
     data: DataConfig | None = None
     """The text of all stages that name no corpus."""
     stages: Annotated[dict[str, Annotated[Stage, Discriminator("kind")]], MinLen(1)]

@@ -1,5 +1,5 @@
-"""The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, schema,
-version.
+"""The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
+schema, version.
 
 What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
 for the rest; Ctrl-C and SIGTERM end with 130. torch and ray are imported by the commands that need
@@ -275,6 +275,20 @@ def audit(
             audits.show_step(folder, step, Console())
         else:
             audits.show_proof(folder, Console())
+
+
+@app.command()
+def top(
+    target: Annotated[
+        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Watch how a run gets on, from anywhere its folder can be seen."""
+    with told_plainly():
+        from jobs.top import top as watch_run
+
+        watch_run(target, overrides or [])
 
 
 @app.command()

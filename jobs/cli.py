@@ -1,4 +1,5 @@
-"""The command line: check, plan, run, rehearse, generate, serve, chat, key, audit, schema, version.
+"""The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
+schema, version.
 
 Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
 torch and ray are imported by the commands that need them, inside, so that everything else answers
@@ -6,6 +7,7 @@ at once.
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,6 +60,23 @@ def run(file: File, overrides: Overrides = None) -> None:
         from jobs.run import run as run_spec
 
         run_spec(spec)
+
+
+@app.command()
+def render(
+    file: File,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the manifests.", show_default=False)
+    ] = Path("manifests"),
+) -> None:
+    """Write manifests for KubeRay: a job that runs a spec, a cluster, a service."""
+    with told_plainly():
+        from rich.console import Console
+
+        from jobs.render import render as render_manifests
+
+        render_manifests(load(file, overrides or ()), out, Console())
 
 
 @app.command()
@@ -198,6 +217,20 @@ def audit(
             audits.show_step(folder, step, Console())
         else:
             audits.show_proof(folder, Console())
+
+
+@app.command()
+def top(
+    target: Annotated[
+        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Watch how a run gets on, from anywhere its folder can be seen."""
+    with told_plainly():
+        from jobs.top import top as watch_run
+
+        watch_run(target, overrides or [])
 
 
 @app.command()

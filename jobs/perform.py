@@ -13,13 +13,14 @@ from typing import Any
 from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
 from jobs.perform_align import align, ppo, report
-from jobs.progress import Watch, telling
+from jobs.progress import telling
 from jobs.spec import (
     CorpusStage,
     GenerateStage,
     PretrainStage,
     TokenizerStage,
 )
+from jobs.watching import watching
 from jobs.work import Work, with_pydoc_written
 from jobs.write import write_text
 from llm.config import DataConfig, ValidationConfig
@@ -152,7 +153,7 @@ def pretrain(work: Work) -> Metrics:
         tokens=str(work.plan.by_name[tokens].folder) if tokens else "",
     )
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console, work.also) as watch:
+    with watching(work) as watch:
         metrics = pretrain_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics

@@ -48,9 +48,7 @@ def make_sweep(work: Work) -> Metrics:
     config = stage.config
     last = work.plan.by_name[stage.of[-1]]
     every = last.stage.validate_every if stage.scheduler == "pbt" else None  # type: ignore[union-attr]
-    function = TrialRun(
-        work.plan.spec, work.plan.facts, machines_of(work.plan, stage), stage.of, every
-    )
+    function = TrialRun(work.plan.spec, work.plan.facts, stage.each, stage.of, every)
     trials = run_trials(work, config, function, length_of(last))
     write_table(trials, work.folder / "trials.parquet")
     title = f"{work.plan.spec.name}: {work.stage.name}"
@@ -115,9 +113,7 @@ def make_scaling(work: Work) -> Metrics:
     stage = work.stage.stage
     assert isinstance(stage, ScalingStage)
     base = work.plan.by_name[stage.of]
-    trial = TrialRun(
-        work.plan.spec, work.plan.facts, machines_of(work.plan, stage), (stage.of,), None
-    )
+    trial = TrialRun(work.plan.spec, work.plan.facts, stage.each, (stage.of,), None)
     vocab = base.vocab_size
     assert vocab is not None
     trials = run_trials(work, ladder_of(stage), Rung(trial, stage.of, vocab), 1)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from llm.metrics import Emit, Event, duration, quantity, size_of, step_line, validation_line
+from llm.metrics import Event, duration, quantity, size_of, step_line, validation_line
 
 
 def unheard(event: Event) -> None:
@@ -29,9 +29,8 @@ BETWEEN_LINES = 10.0
 class Watch:
     """Shows events as they come; use it in a `with` block."""
 
-    def __init__(self, console: Console, also: Emit = unheard) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.also = also
         self.live = console.is_terminal
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), console=console
@@ -53,7 +52,6 @@ class Watch:
         show = SHOW.get(event["event"])
         if show is not None:
             show(self, event)
-        self.also(event)
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line above the live one."""

@@ -12,6 +12,7 @@ from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
+from jobs.kubernetes_rules import of_kubernetes
 from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
@@ -56,6 +57,7 @@ def of_spec(spec: SpecFile) -> Findings:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
     yield from of_cluster(spec)
+    yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
         for keys, message in of_stage(stage, spec.cluster.most_workers):
             yield ("stages", name, *keys), message

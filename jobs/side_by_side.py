@@ -2,22 +2,30 @@
 
 import os
 from dataclasses import replace
+from typing import TypeVar
 
 from cluster.config import ClusterConfig
 from jobs.plan import Plan, StagePlan
 from jobs.spec import SearchStage
 from llm.config import auto
+from tune.config import ResourcesConfig
+
+C = TypeVar("C", bound=ClusterConfig)
 
 
-def machines_of(plan: Plan, stage: SearchStage) -> ClusterConfig:
-    """The machines of one trial."""
-    each = stage.each
+def on_machines(cluster: C, each: ResourcesConfig) -> C:
+    """A cluster config for one trial."""
     return replace(
-        plan.cluster,
+        cluster,
         workers=each.workers,
         cpus_per_worker=each.cpus_per_worker,
         gpus_per_worker=each.gpus_per_worker,
     )
+
+
+def machines_of(plan: Plan, stage: SearchStage) -> ClusterConfig:
+    """The machines of one trial."""
+    return on_machines(plan.cluster, stage.each)
 
 
 def side_by_side(plan: Plan, stage: SearchStage) -> int:

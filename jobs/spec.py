@@ -16,7 +16,8 @@ from pydantic import Discriminator
 from pydantic import Field as PydanticField
 
 from cluster.config import ClusterConfig
-from deploy.config import ServeConfig
+from deploy.config import KubernetesConfig, ServeConfig
+from jobs.tracking_config import TrackingConfig
 from jobs.yaml_source import Problem, Source, report
 from llm.align_config import DpoConfig, PpoConfig, RewardConfig, RowsConfig, SftConfig
 from llm.config import (
@@ -268,6 +269,14 @@ counts as what its last stage is."""
 
 
 @record
+class MachinesConfig(ClusterConfig):
+    """The machines, and who lends them."""
+
+    kubernetes: KubernetesConfig | None = None
+    """What KubeRay is asked for."""
+
+
+@record
 class SpecFile:
     """From text to a speaking model: what to do, in one file."""
 
@@ -277,8 +286,10 @@ class SpecFile:
     """Decides every random choice: same seed, same result."""
     storage: str = "runs"
     """Folder for all that is made, reachable by every worker; relative to the current folder."""
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    cluster: MachinesConfig = field(default_factory=MachinesConfig)
     """The machines."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Who is shown the figures of trainings."""
     data: DataConfig | None = None
     """The text of all stages that name no corpus."""
     stages: Annotated[dict[str, Annotated[Stage, Discriminator("kind")]], MinLen(1)]

@@ -13,16 +13,17 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.config import ClusterConfig
 from jobs.facts import CHECKPOINTS, Facts, refresh
 from jobs.load import built
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.point import laid_over
+from jobs.side_by_side import on_machines
 from jobs.spec import TRAININGS, PretrainStage, Spec, Stage, references
 from jobs.stage_run import perform
 from llm.checkpoint import name_of, read_position, steps
 from llm.metrics import Event
 from tune.actor import Report
+from tune.config import ResourcesConfig
 from tune.space import Point
 from tune.trials import hold
 
@@ -39,7 +40,7 @@ class TrialRun:
 
     spec: Spec
     facts: Facts
-    cluster: ClusterConfig
+    each: ResourcesConfig
     of: tuple[str, ...]
     checkpoint_every: int | None
     """Steps between validations, if a checkpoint is wanted with each (pbt)."""
@@ -72,7 +73,7 @@ class TrialRun:
         return replace(
             made,
             storage=self.spec.storage,
-            cluster=self.cluster,
+            cluster=on_machines(made.cluster, self.each),
             seed=self.spec.seed + seed,
             stages={name: made.stages[name] for name in upstream(self.of, made.stages)},
             places={name: folder / name for name in self.of},

@@ -1,7 +1,6 @@
 """Jobs on a cluster that somebody else started, with a token: sent, left, stopped, gone on with."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -32,10 +31,10 @@ stages:
     model: {depth: 2, width: 64, heads: 2, context: 64}
     batch: 8
     micro_batch: 4
-    steps: 600
+    steps: 400
     precision: fp32
     log_every: 1
-    validate_every: 300
+    validate_every: 400
     checkpoint: {every: 20}
 """
 
@@ -119,7 +118,7 @@ def test_a_job_left_stopped_and_resumed_takes_the_steps_of_one_undisturbed(
     assert code == 130
     stopped = re.search(r"stopped after step (\d+), which is saved", log)
     assert stopped, log
-    assert 20 <= int(stopped[1]) < 600
+    assert 20 <= int(stopped[1]) < 400
     assert f"{first} was stopped" in said
 
     code, log, said = finish(command(cluster, project, "resume", "sent"))
@@ -164,38 +163,14 @@ def test_a_cluster_that_is_fit_is_said_to_be(cluster: Head, project: Path) -> No
     assert not list(store.iterdir())
 
 
-def test_what_keeps_us_out_is_one_line(cluster: Head, project: Path) -> None:
-    wrong = {"RAY_AUTH_TOKEN": "another"}
-    for environment, message in (
-        ({**os.environ, **wrong}, "refuses the token of RAY_AUTH_TOKEN"),
-        ({**os.environ, "RAY_AUTH_MODE": "disabled"}, "wants a token, and none was found"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "jobs", "list", "--address", cluster.url],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 1
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-
-
-def test_a_run_does_not_start_a_cluster_beside_the_one_it_was_to_join(
-    cluster: Head, project: Path
-) -> None:
-    for address, message in (
-        (cluster.url, "send it there with `python -m jobs submit`"),
-        ("127.0.0.1:1", "no cluster answers there"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "jobs", "run", "sent.yaml", f"storage={project / 'runs'}"],
-            cwd=project,
-            env={**cluster.environment, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 1
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
+def test_another_token_is_refused_in_one_line(cluster: Head) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "list", "--address", cluster.url],
+        cwd=ROOT,
+        env={**cluster.environment, "RAY_AUTH_TOKEN": "another"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "refuses the token of RAY_AUTH_TOKEN" in done.stderr
+    assert done.stderr.count("\n") == 1

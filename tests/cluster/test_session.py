@@ -1,4 +1,4 @@
-"""Which cluster a run works on: the one that RAY_ADDRESS names, or one of its own, never a third."""
+"""Which cluster a run works on: that of RAY_ADDRESS, or one of its own, never a third."""
 
 from typing import Any
 

@@ -8,6 +8,7 @@ them, the one where the job runs, writes a file that all others must see, and re
 """
 
 import json
+import logging
 import os
 import platform
 import re
@@ -189,7 +190,7 @@ def examine(storage: str | None) -> list[dict[str, Any]]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     here = ray.get_runtime_context().get_node_id()
     nodes.sort(key=lambda node: (node["NodeID"] != here, node["NodeManagerAddress"]))
-    actor = ray.remote(num_cpus=0)(Examiner)
+    actor: Any = ray.remote(num_cpus=0)(Examiner)
     examiners = [
         actor.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -270,7 +271,7 @@ def main(storage: str | None) -> None:
     """Examine the cluster that this job runs on."""
     import ray
 
-    ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     print(MARK + json.dumps(examine(storage)), flush=True)
 
 

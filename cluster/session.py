@@ -161,6 +161,6 @@ def join(address: str) -> None:
     except (ConnectionError, RuntimeError, AuthenticationError) as error:
         said = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"RAY_ADDRESS={address}: the cluster cannot be joined: {said} If it has a token, set "
+            f"RAY_ADDRESS={address}: the cluster cannot be joined ({said}); if it has a token, set "
             "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
         ) from error

@@ -115,13 +115,15 @@ class Jobs:
         }
         if pip:
             environment["pip"] = list(pip)
+        start = partial(
+            self.client.submit_job,
+            entrypoint=command,
+            submission_id=new_id(run),
+            runtime_env=environment,
+            metadata={**metadata, RUN: run},
+        )
         try:
-            return self.client.submit_job(
-                entrypoint=command,
-                submission_id=new_id(run),
-                runtime_env=environment,
-                metadata={**metadata, RUN: run},
-            )
+            return patiently(start)
         except (*FAILURES, ValueError) as error:
             raise AccessError(
                 f"{self.door.url} does not take the job: {last_line(error)}"
@@ -231,6 +233,18 @@ def dashboard_of(address: str) -> str:
         ) from error
     finally:
         os.environ.update(kept)
+
+
+def patiently(start: Callable[[], str]) -> str:
+    """Begin a job; a head that has only just come up may not be ready to."""
+    end = time.monotonic() + LOST_S
+    while True:
+        try:
+            return start()
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(1)
 
 
 def new_id(run: str) -> str:

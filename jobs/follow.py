@@ -148,7 +148,7 @@ def status(jobs: "Jobs", name: str, commands: Commands) -> int:
     for key, value in rows.items():
         if value:
             typer.echo(f"{key:{width}}  {value}")
-    say(ending(job, commands) if job.has_ended else commands.help(job))
+    say(ending(job, commands) if job.has_ended else commands.help(job.id))
     return 0
 
 

@@ -1,0 +1,71 @@
+"""Which cluster a run works on: that of RAY_ADDRESS, or one of its own, never a third."""
+
+from typing import Any
+
+import pytest
+
+from cluster import session
+from cluster.config import ClusterConfig
+from llm.errors import UserError
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What Ray would have been asked for."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(session.ray, "init", lambda **options: asked.append(options))
+    monkeypatch.setattr(session, "require_listener", lambda address: None)
+    monkeypatch.setattr(session, "quieten", lambda: None)
+    for name, value in session.QUIET.items():
+        monkeypatch.setenv(name, value)
+    return asked
+
+
+@pytest.mark.parametrize("address", [None, "", "local"])
+def test_without_an_address_a_run_has_a_cluster_of_its_own(
+    address: str | None, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    session.connect(ClusterConfig(workers=2, cpus_per_worker=1), actors=0)
+    [options] = started
+    assert options["address"] == "local"
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379"])
+def test_with_an_address_a_run_joins_and_brings_what_workers_need(
+    address: str, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    session.connect(ClusterConfig(), actors=0)
+    [options] = started
+    assert options["address"] == address
+    assert "num_cpus" not in options
+    assert options["runtime_env"] == {"env_vars": session.MEMORY}
+
+
+@pytest.mark.parametrize("address", ["http://h:8265", "https://h", "ray://h:10001"])
+def test_what_is_no_address_for_a_run_is_refused_with_the_way_there_is(
+    address: str, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match="python -m jobs submit"):
+        session.connect(ClusterConfig(), actors=0)
+    assert not started
+
+
+def test_where_nobody_listens_no_cluster_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"127.0.0.1:1: no cluster answers there"):
+        session.join("127.0.0.1:1")
+
+
+def test_a_cluster_that_does_not_let_us_in_is_told_with_the_remedy(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("Failed to connect\nmore")
+
+    monkeypatch.setattr(session.ray, "init", refuse)
+    with pytest.raises(UserError, match="if it has a token, set RAY_AUTH_MODE"):
+        session.join("10.0.0.1:6379")

@@ -19,6 +19,7 @@ import ray
 import ray.data  # sets up its log handlers, which `quieten` turns down
 
 from cluster.config import ClusterConfig
+from llm.errors import TrainingError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,8 +94,8 @@ def connect(config: ClusterConfig, actors: int) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     quieten()
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    if address := os.environ.get("RAY_ADDRESS"):
+        join(address)
         return
     busy = (config.most_workers + actors) * config.cpus_per_worker
     wanted = busy + config.ingest_cpus + LIGHT_CPUS
@@ -107,6 +108,19 @@ def connect(config: ClusterConfig, actors: int) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+def join(address: str) -> None:
+    """Become a driver of a cluster that others have started."""
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        why = "it asks for a token" if "AuthToken" in str(error.__cause__) else "nobody answers"
+        raise TrainingError(
+            f"RAY_ADDRESS: cannot join the cluster at {address}: {why}; set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH if it is closed, correct the address, or "
+            "unset RAY_ADDRESS and a cluster is started here"
+        ) from error
 
 
 @contextmanager

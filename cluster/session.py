@@ -127,7 +127,7 @@ def join(address: str) -> None:
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Processes started inside the block, and all that those start, have these variables.
 
-    As a `runtime_env` they would cost every worker process a second start of Python, 0.6 s of a
+    As a `runtime_env` they would cost every worker process a second start of Python, half a second of a
     core (measured), and a training's group is eight such processes.
     """
     before = {name: os.environ.get(name) for name in values}

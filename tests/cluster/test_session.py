@@ -1,6 +1,9 @@
-"""How a driver comes to its cluster."""
+"""How a driver comes to its cluster, and parts from it."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,9 @@ import ray
 from cluster.config import ClusterConfig
 from cluster.session import connect, environment
 from llm.errors import TrainingError
+from llm.processes import title
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -34,3 +40,28 @@ def test_processes_started_inside_have_the_variables_and_those_behind_have_not(
     with environment({"HUMPTY_A": "1", "HUMPTY_B": "2"}):
         assert (os.environ["HUMPTY_A"], os.environ["HUMPTY_B"]) == ("1", "2")
     assert os.environ["HUMPTY_A"] == "before" and "HUMPTY_B" not in os.environ
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_process_that_cannot_exit_does_not_outlive_its_cluster() -> None:
+    program = """
+import os, signal, ray
+from cluster.config import ClusterConfig
+from cluster.session import session
+
+@ray.remote(num_cpus=0)
+class Stuck:
+    def pid(self):
+        return os.getpid()
+
+with session(ClusterConfig(cpus_per_worker=1)):
+    stuck = Stuck.remote()
+    pid = ray.get(stuck.pid.remote())
+    os.kill(pid, signal.SIGSTOP)
+print(pid)
+"""
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("RAY_")}
+    command = [sys.executable, "-c", program]
+    told = subprocess.check_output(command, text=True, cwd=ROOT, env=environment)
+    assert not title(int(told.split()[-1])).startswith("ray::")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
 import ray.data  # sets up its log handlers, which `quieten` turns down
@@ -80,7 +81,8 @@ def leave() -> None:
     One may wait for ever for a thread of its own as it exits (seen once in forty trainings, of Ray
     Train's controller, which kept 450 MB), and nobody would be left to end it.
     """
-    raylets = ray._private.worker._global_node.all_processes.get("raylet", [])
+    node = ray._private.worker._global_node
+    raylets: list[Any] = node.all_processes.get("raylet", []) if node else []  # of our own cluster
     started = [pid for raylet in raylets for pid in children(raylet.process.pid)]
     ray.shutdown()
     deadline = time.monotonic() + LEAVE_S

@@ -4,33 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
 
-from cluster.config import ClusterConfig
-from cluster.session import connect, environment
-from llm.errors import TrainingError
+from cluster.session import environment
 from llm.processes import title
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize(
-    ("cause", "why"),
-    [("RPC error: InvalidAuthToken", "it asks for a token"), ("timed out", "nobody answers")],
-)
-def test_a_cluster_that_cannot_be_joined_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, cause: str, why: str
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ConnectionError("Failed to connect to Ray cluster") from RuntimeError(cause)
-
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(TrainingError, match=rf"join the cluster at 10\.0\.0\.1:6379: {why}; set"):
-        connect(ClusterConfig(), actors=0)
 
 
 def test_processes_started_inside_have_the_variables_and_those_behind_have_not(

@@ -148,7 +148,7 @@ class Place:
             self.finished.setdefault(path, path.stat().st_mtime_ns)
         environment = {key: os.environ[key] for key in os.environ if not key.startswith("RAY_")}
         if self.cluster:
-            environment["RAY_ADDRESS"] = self.cluster
+            environment |= {"RAY_ADDRESS": self.cluster, "RAY_AUTH_MODE": "token"}
         spec, storage = self.folder / "spec.yaml", f"storage={self.folder / 'runs'}"
         with (
             open(self.folder / f"{name}.out", "wb") as out,

@@ -36,6 +36,11 @@ def divide() -> None:
     _ = 1 // 0
 
 
+def killed() -> None:
+    """By whatever."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def stopped() -> None:
     """As by a debugger, or a machine that hangs: no thread of the process runs."""
     os.kill(os.getpid(), signal.SIGSTOP)

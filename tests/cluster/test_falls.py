@@ -13,11 +13,12 @@ import pytest
 from cluster.config import ClusterConfig
 from llm.errors import Stopped, TrainingError
 from llm.events import read
+from llm.files import sha256
 from llm.metrics import Event
 from llm.processes import title
 from llm.step_log import NAME
 from llm.task import read_task
-from tests.faults import Fault, divide, learn_with, locked, pretrain_by, stopped
+from tests.faults import Fault, divide, killed, learn_with, locked, pretrain_by, stopped
 from tests.tasks import losses, run_plain, write_task
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -76,6 +77,20 @@ def test_a_deadlock_costs_no_step(ray_cluster: None, undisturbed: Path, tmp_path
     [hung] = causes(folder)
     assert re.match(r"rank 0 on \S+ and rank 1 on \S+ hung: nothing for 10 s since", hung)
     assert begins(folder) == [0, 10]
+
+
+@pytest.mark.chaos
+def test_a_killed_worker_that_held_a_part_of_the_model_costs_no_step(
+    ray_cluster: None, undisturbed: Path, tmp_path: Path
+) -> None:
+    whole, fallen = tmp_path / "whole", tmp_path / "fallen"
+    train(undisturbed, whole, strategy="fsdp")
+    train(undisturbed, fallen, Fault(killed, rank=1, step=13), strategy="fsdp")
+    assert same(undisturbed, whole)
+    assert begins(fallen) == [0, 10] and causes(fallen) == ["the worker was killed"]
+    assert list(fallen.glob("checkpoints/*/model-00001-of-00002.safetensors"))
+    assert losses(fallen) == losses(whole)
+    assert sha256(fallen / "model.safetensors") == sha256(whole / "model.safetensors")
 
 
 def begins(folder: Path) -> list[int]:

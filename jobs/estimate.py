@@ -56,7 +56,7 @@ def worker_memory(
     instructions: frozenset[str],
     sequences: int = 1,
 ) -> dict[str, int]:
-    """Bytes of a worker at its peak by class, of a GPU if it has one; a class of nothing is left out.
+    """Bytes of a worker, or of its GPU, at the peak, by class; what is nothing is left out.
 
     sequences: that a row of the batch stands for (two answers are compared).
     """

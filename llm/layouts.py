@@ -2,8 +2,8 @@
 
 Three ways to share a model out: each GPU holds all of it (ddp), all share one copy (fsdp: ZeRO-3,
 Rajbhandari et al. 2020), or each node does (hsdp: gathering stays inside a node, gradients alone
-travel between them). Each with all activations kept, half or none of a layer's, and with micro batches
-of 1, 2, 4, ... sequences. What fits and takes the least time is best.
+travel between them). Each with all activations kept, half or none of a layer's, and with micro
+batches of 1, 2, 4, ... sequences. What fits and takes the least time is best.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,8 +19,12 @@ from llm.size import flops_per_token
 
 Way = Literal["ddp", "fsdp", "hsdp"]
 
-USABLE = 0.95
+USABLE = 0.92
 """Share of a GPU's memory that is planned with."""
+
+WORTH_SHARING = 1.02
+"""A model is shared out if that fits only, or wins more than this: it is one more thing to wait
+for."""
 
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
 
@@ -73,18 +77,20 @@ class Proposal:
         return self.way != "hsdp" and self.layout.recompute == "none"
 
 
-def proposals(
-    model: ModelConfig, vocab: int, batch: int, workers: int, gpu: Gpu
-) -> list[Proposal]:
+def proposals(model: ModelConfig, vocab: int, batch: int, workers: int, gpu: Gpu) -> list[Proposal]:
     """Every way to train on batches of so many sequences, the fastest that fit first."""
-    found = [
-        worked_out(model, vocab, way, layout, gpu)
-        for way, layout in layouts(batch, workers, gpu)
-    ]
-    return sorted(found, key=lambda one: (not one.fits, one.seconds if one.fits else one.bytes))
+    found = [worked_out(model, vocab, way, layout, gpu) for way, layout in layouts(batch, workers)]
+    return sorted(found, key=rank)
 
 
-def layouts(batch: int, workers: int, gpu: Gpu) -> Iterator[tuple[Way, Layout]]:
+def rank(one: Proposal) -> tuple[bool, float]:
+    """What fits by time, then the rest by memory."""
+    if not one.fits:
+        return True, one.bytes
+    return False, one.seconds * (1 if one.way == "ddp" else WORTH_SHARING)
+
+
+def layouts(batch: int, workers: int) -> Iterator[tuple[Way, Layout]]:
     """All of them; a batch that leaves workers unequal shares is rounded up to the busiest's."""
     ways: dict[Way, int] = {"ddp": 1}
     if workers > 1:

@@ -1,13 +1,15 @@
 """How much memory training takes, by arithmetic alone: no model is built, torch not loaded.
 
-What autograd keeps is read off llm/model.py line by line, as Korthikanti et al. (Reducing Activation
-Recomputation in Large Transformer Models, 2022, section 4) do it for theirs; tests hold it against
-what autograd really keeps and against the peak of processes that train. The peak is either the end
-of the last micro batch's forward pass, when all activations are there and nobody has given any back,
-or the end of its backward pass, when all gradients are; in between one falls while the other grows.
+What autograd keeps is read off llm/model.py line by line, as Korthikanti et al. (Reducing
+Activation Recomputation in Large Transformer Models, 2022, section 4) do it for theirs; tests hold
+it against what autograd really keeps and against the peak of processes that train. The peak is
+either the end of the last micro batch's forward pass, when all activations are there and nobody has
+given any back, or the end of its backward pass, when all gradients are; in between one falls while
+the other grows.
 
-B sequences of a micro batch, T context, D width, F hidden features, H heads, V vocabulary, P numbers
-of the model, c bytes of a number in products (bf16: 2), S processes that share one copy (fsdp).
+B sequences of a micro batch, T context, D width, F hidden features, H heads, V vocabulary, P
+numbers of the model, c bytes of a number in products (bf16: 2), S processes that share one copy
+(fsdp).
 """
 
 from dataclasses import dataclass
@@ -17,9 +19,9 @@ from llm.config import ModelConfig
 from llm.size import matrices_per_layer, parameters
 
 Recompute = Literal["none", "selective", "full"]
-"""Which activations are not kept but computed again in the backward pass: none; half of the products'
-results and all that is cheap (torchtitan's selective checkpointing by operation); all of a layer but
-what goes in (Chen et al. 2016)."""
+"""Which activations are not kept but computed again in the backward pass: none; half of the
+products' results and all that is cheap (torchtitan's selective checkpointing by operation); all of
+a layer but what goes in (Chen et al. 2016)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +58,9 @@ LONGEST_BY_PRODUCTS = 512
 """As in llm/attention.py, which loads torch."""
 
 GLIBC_GAPS = 0.4
-"""Of activations, logits and gradients: glibc's allocator leaves holes between tensors that stay and
-those that went. Measured with mallinfo2: 39%, 38% and 32% for 10M and 100M parameters with one micro
-batch, and 100M with two."""
+"""Of activations, logits and gradients: glibc's allocator leaves holes between tensors that stay
+and those that went. Measured with mallinfo2: 39%, 38% and 32% for 10M and 100M parameters with one
+micro batch, and 100M with two."""
 
 PROCESS = 330_000_000
 """Bytes of a process with torch and what its first step loads (torch 2.13)."""

@@ -1,10 +1,10 @@
 """What processes send each other in a step, and how long a step waits for it, by arithmetic alone.
 
 Rings: of B bytes that are gathered (or scattered and summed) by N processes each sends and receives
-(N - 1) / N; an all-reduce does both (Patarasuk and Yuan 2009). Several nodes are one ring per network
-adapter (NCCL), so that what a node has to get comes in through all of its adapters together, and every
-step of a ring costs a latency. Transfers go on while layers compute, as far as there is something to
-compute; the first and the last layer's have nothing to hide behind.
+(N - 1) / N; an all-reduce does both (Patarasuk and Yuan 2009). Several nodes are one ring per
+network adapter (NCCL), so that what a node has to get comes in through all of its adapters
+together, and every step of a ring costs a latency. Transfers go on while layers compute, as far as
+there is something to compute; the first and the last layer's have nothing to hide behind.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,13 @@ from llm.memory import Layout, layer_and_rest
 from llm.size import parameters
 
 OF_LINKS = 0.75
-"""Share of a link's speed that large collectives reach (nccl-tests: 340 to 370 of 450 GB/s on H100)."""
+"""Share of a link's speed that large collectives reach (nccl-tests: 340 to 370 of 450 GB/s on
+H100)."""
 
 HOP_INSIDE = 3.4e-6
 HOP_BETWEEN = 14e-6
-"""Seconds of a step of a ring within a node and between nodes: NCCL's own table (graph/tuning.cc)."""
+"""Seconds of a step of a ring within a node and between nodes: NCCL's own table
+(graph/tuning.cc)."""
 
 SUMMED = 4
 """Bytes of a gradient under way, fp32."""
@@ -56,11 +58,8 @@ def traffic(model: ModelConfig, vocab: int, layout: Layout, gpu: Gpu, computing:
         bytes_ = layers * (2 * GATHERED + SUMMED) + layout.rounds * rest * (4 + SUMMED)
         moves = [Move(bytes_, 1, layout.shards, 3 * pieces * layout.rounds, outer=1)]
         copies = layout.workers // layout.shards
-        if copies > 1:  # hsdp: each shard's gradient is averaged over the copies
-            sizes = 2 * SUMMED * count * layout.rounds
-            moves.append(
-                Move(sizes, layout.shards, copies, 2 * pieces * layout.rounds, layout.shards)
-            )
+        if copies > 1:  # hsdp: each shard's gradient is averaged over the copies, once a step
+            moves.append(Move(2 * SUMMED * count, layout.shards, copies, 2 * pieces, layout.shards))
         hidden = computing
         last = layer * (GATHERED + SUMMED)
     took = [seconds(move, gpu) for move in moves]

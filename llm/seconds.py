@@ -1,10 +1,11 @@
 """How long a step takes, by arithmetic from what a machine can do: products, bytes, and the rest.
 
-A roofline of four parts. Products: PaLM's count (Chowdhery et al. 2022, appendix B: 6 FLOPs a weight and
-token, of which the forward pass has 2), each at the rate that products of its size reach. Attention: its
-two products, of which a fused kernel does the half below the diagonal. Bytes: what goes through memory
-between products, counted line by line in llm/model.py; a compiler leaves of it what is kept for the
-backward pass. Operations: a processor needs some microseconds to hand each out; a GPU works meanwhile.
+A roofline of four parts. Products: PaLM's count (Chowdhery et al. 2022, appendix B: 6 FLOPs a
+weight and token, of which the forward pass has 2), each at the rate that products of its size
+reach. Attention: its two products, of which a fused kernel does the half below the diagonal. Bytes:
+what goes through memory between products, counted line by line in llm/model.py; a compiler leaves
+of it what is kept for the backward pass. Operations: a processor needs some microseconds to hand
+each out; a GPU works meanwhile.
 
 c bytes of a number in products, D width, F hidden features, H heads, T context, V vocabulary.
 """
@@ -26,7 +27,8 @@ IN_TRAINING = 0.75
 limits, weights that do not lie in cache."""
 
 FUSED_ATTENTION = 0.5
-"""Its rate as a share of that of products: FlashAttention-2 forward and backward on A100 (Dao 2023)."""
+"""Its rate as a share of that of products: FlashAttention-2 forward and backward on A100 (Dao
+2023)."""
 
 OF_BANDWIDTH = 0.8
 """Share of a GPU's memory bandwidth that passes over large tensors reach."""
@@ -36,7 +38,8 @@ HANDING_OUT = 6e-6
 
 OPERATIONS_PER_LAYER = 220
 OPERATIONS_PER_MICRO_BATCH = 200
-"""Forward and backward; with the optimizer's (counted by torch's profiler, 1M and 10M parameters)."""
+"""Forward and backward; with the optimizer's (counted by torch's profiler, 1M and 10M
+parameters)."""
 
 EXTRA_PRODUCTS: dict[Recompute, float] = {"none": 0.0, "selective": 1 / 6, "full": 1 / 3}
 """Of a layer's products, what is computed again: half of a forward pass, all of it."""
@@ -116,8 +119,9 @@ def compute_seconds(
         + layout.rounds * tokens * exponentials(model, vocab, kernels) / machine.exponentials,
         "optimizer": optimizer_bytes(model, vocab, layout, kernels) / machine.bandwidth,
     }
-    count = layout.rounds * (model.depth * OPERATIONS_PER_LAYER + OPERATIONS_PER_MICRO_BATCH)
-    handing = count * machine.handing_out
+    again = 1 if layout.recompute == "none" else 4 / 3
+    operations = model.depth * OPERATIONS_PER_LAYER * again + OPERATIONS_PER_MICRO_BATCH
+    handing = layout.rounds * operations * machine.handing_out
     if machine.meanwhile:
         handing = max(0.0, handing - sum(parts.values()))
     return {**parts, "operations": handing}
@@ -153,8 +157,8 @@ def exponentials(model: ModelConfig, vocab: int, kernels: Kernels) -> int:
 def optimizer_bytes(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> float:
     """Bytes that weights and gradients move in a step.
 
-    AdamW reads four numbers of each and writes three, clipping reads two and writes one. Every micro
-    batch casts weights and gradients and adds gradients up.
+    AdamW reads four numbers of each and writes three, clipping reads two and writes one. Every
+    micro batch casts weights and gradients and adds gradients up.
     """
     count = sum(parameters(model, vocab).values())
     casts = 2 * (4 + kernels.compute) if kernels.compute < 4 else 0

@@ -145,11 +145,9 @@ def falling(one: OnPaper) -> Rows:
         for mtbf in (between_falls(hours, workers),)
     )
     yield "goodput", "; ".join(named)
-    yield (
-        "if",
-        f"a save every {brief(one.interval(one.mtbf_hours))} stalls {brief(one.costs.stall)} and "
-        f"takes {brief(one.costs.write)} ({size_of(NODE_WRITE)}/s a node), a restart {brief(RESTART)}",
-    )
+    costs, speed = one.costs, f"{size_of(NODE_WRITE)}/s a node"
+    saves = f"a save every {brief(one.interval(one.mtbf_hours))} stalls {brief(costs.stall)}"
+    yield "if", f"{saves}, takes {brief(costs.write)} ({speed}), a restart {brief(RESTART)}"
 
 
 def ingest(one: OnPaper) -> str:

@@ -54,7 +54,7 @@ class Machine:
     bandwidth: float
     """Bytes a second of passes over tensors."""
     attention: float = FUSED_ATTENTION
-    """Rate of attention's products as a share of others'."""
+    """Rate of the fused kernel for attention as a share of that of products."""
     exponentials: float = math.inf
     """A second; what softmax, SiLU and the loss wait for on a CPU."""
     handing_out: float = HANDING_OUT
@@ -104,9 +104,9 @@ def compute_seconds(
     def linear(inner: int, outer: int) -> float:
         return 6 * tokens * inner * outer / rate(machine.products, math.sqrt(inner * outer))
 
-    attention_rate = machine.attention * rate(
-        machine.products, math.sqrt(model.context * model.width / model.heads)
-    )
+    share = 1.0 if kernels.scores else machine.attention
+    size = math.sqrt(model.context * model.width / model.heads)
+    attention_rate = share * rate(machine.products, size)
     seen = 12 if kernels.scores else 6  # a token sees half of the others
     parts = {
         "products": layers * extra * sum(linear(*shape) for shape in products(model))

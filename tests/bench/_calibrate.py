@@ -1,17 +1,20 @@
 """What this machine can do, measured in a few seconds: products, memory, exponentials, operations.
 
-Each figure is the best of some rounds, since other work only slows down. Nothing here is a model.
+`python -m tests.bench._calibrate` prints it as JSON. Each figure is the best of some rounds, since
+other work only slows down. Nothing here is a model.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
-from llm.memory import Kernels
-from llm.seconds import Machine
-from llm.world import Precision
+from llm.seconds import Curve, Machine, rate
+from llm.world import Precision, World, fastest_precision
 
 SIZES = {"cpu": (64, 128, 256, 512, 1024, 2048), "cuda": (256, 512, 1024, 2048, 4096, 8192)}
 ROWS = {"cpu": 1024, "cuda": 8192}
@@ -20,7 +23,7 @@ PASSED = {"cpu": 1 << 23, "cuda": 1 << 27}
 SECONDS = 0.15
 
 
-def calibrate(device: torch.device, precision: Precision, kernels: Kernels) -> Machine:
+def calibrate(device: torch.device, precision: Precision) -> Machine:
     """The speeds of one process of this machine."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     kind, rows = device.type, ROWS[device.type]
@@ -32,7 +35,7 @@ def calibrate(device: torch.device, precision: Precision, kernels: Kernels) -> M
     return Machine(
         products=curve,
         bandwidth=3 * 4 * PASSED[kind] / best(lambda: torch.mul(left, right, out=out), device),
-        attention=1.0 if kernels.scores else attention_share(curve, dtype, device),
+        attention=attention_share(curve, dtype, device),
         exponentials=PASSED[kind] / best(lambda: narrow.view(1024, -1).softmax(-1), device)
         if cpu
         else math.inf,
@@ -54,13 +57,12 @@ def product_rate(rows: int, size: int, dtype: torch.dtype, device: torch.device)
     return 6 * rows * size * size / best(three, device)
 
 
-def attention_share(curve: tuple, dtype: torch.dtype, device: torch.device) -> float:
-    """Rate of the fused kernel, there and back, as a share of that of products."""
+def attention_share(curve: Curve, dtype: torch.dtype, device: torch.device) -> float:
+    """Rate of the fused kernel, there and back, as a share of that of products.
+
+    Where scores are worked out by plain products, their rate is that of all products.
+    """
     batch, heads, context, features = (1, 4, 256, 64) if device.type == "cpu" else (4, 16, 2048, 64)
-    from torch.nn.functional import scaled_dot_product_attention
-
-    from llm.seconds import rate
-
     shape = (batch, heads, context, features)
     query = torch.rand(shape, device=device).to(dtype).requires_grad_()
 
@@ -94,3 +96,8 @@ def best(run: Callable[[], object], device: torch.device) -> float:
         finished()
         least = min(least, clock() - start)
     return least
+
+
+if __name__ == "__main__":
+    here = World.current().device
+    print(json.dumps(asdict(calibrate(here, fastest_precision(here)))))

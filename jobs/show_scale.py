@@ -171,7 +171,8 @@ def others(one: OnPaper) -> str:
     for other in one.found:
         if other.way not in seen:
             seen.add(other.way)
-            size = size_of(other.bytes)
+            again = "" if other.layout.recompute == "none" else ", computing again"
+            size = size_of(other.bytes) + again
             said.append(
                 f"{other.way} {brief(other.seconds)} ({size})"
                 if other.fits

@@ -79,7 +79,11 @@ class Proposal:
 
 def proposals(model: ModelConfig, vocab: int, batch: int, workers: int, gpu: Gpu) -> list[Proposal]:
     """Every way to train on batches of so many sequences, the fastest that fit first."""
-    found = [worked_out(model, vocab, way, layout, gpu) for way, layout in layouts(batch, workers)]
+    tokens = batch * model.context
+    found = [
+        worked_out(model, vocab, tokens, way, layout, gpu)
+        for way, layout in layouts(batch, workers)
+    ]
     return sorted(found, key=rank)
 
 
@@ -91,7 +95,7 @@ def rank(one: Proposal) -> tuple[bool, float]:
 
 
 def layouts(batch: int, workers: int) -> Iterator[tuple[Way, Layout]]:
-    """All of them; a batch that leaves workers unequal shares is rounded up to the busiest's."""
+    """All of them; where a batch leaves workers unequal shares, the rounds are the busiest's."""
     ways: dict[Way, int] = {"ddp": 1}
     if workers > 1:
         ways["fsdp"] = workers
@@ -114,7 +118,9 @@ def layouts(batch: int, workers: int) -> Iterator[tuple[Way, Layout]]:
                 micro_batch *= 2
 
 
-def worked_out(model: ModelConfig, vocab: int, way: Way, layout: Layout, gpu: Gpu) -> Proposal:
+def worked_out(
+    model: ModelConfig, vocab: int, tokens: int, way: Way, layout: Layout, gpu: Gpu
+) -> Proposal:
     """A layout with its costs."""
     kernels = Kernels()
     computing = compute_seconds(model, vocab, layout, kernels, machine_of(gpu))
@@ -124,7 +130,7 @@ def worked_out(model: ModelConfig, vocab: int, way: Way, layout: Layout, gpu: Gp
         memory=memory(model, vocab, layout, kernels),
         computing=computing,
         traffic=traffic(model, vocab, layout, gpu, sum(computing.values())),
-        tokens=layout.micro_batch * layout.rounds * layout.workers * model.context,
+        tokens=tokens,
         flops=flops_per_token(model, vocab),
         gpu=gpu,
     )

@@ -55,8 +55,8 @@ def traffic(model: ModelConfig, vocab: int, layout: Layout, gpu: Gpu, computing:
         last = 2 * SUMMED * layer
     else:
         layers = layout.rounds * model.depth * layer
-        bytes_ = layers * (2 * GATHERED + SUMMED) + layout.rounds * rest * (4 + SUMMED)
-        moves = [Move(bytes_, 1, layout.shards, 3 * pieces * layout.rounds, outer=1)]
+        gathered = layers * (2 * GATHERED + SUMMED) + layout.rounds * rest * (4 + SUMMED)
+        moves = [Move(gathered, 1, layout.shards, 3 * pieces * layout.rounds, outer=1)]
         copies = layout.workers // layout.shards
         if copies > 1:  # hsdp: each shard's gradient is averaged over the copies, once a step
             moves.append(Move(2 * SUMMED * count, layout.shards, copies, 2 * pieces, layout.shards))
@@ -89,7 +89,7 @@ class Move:
 
 def nodes_of(move: Move) -> int:
     """Nodes that a ring passes."""
-    return max(1, move.ring * move.outer // GPUS_PER_NODE)
+    return -(-move.ring * move.outer // GPUS_PER_NODE)
 
 
 def crossing(move: Move) -> float:

@@ -18,6 +18,12 @@ def test_every_layout_gives_every_worker_something_to_do():
     assert {way for way, _ in found} == {"ddp", "fsdp"}  # one node shares nothing twice
 
 
+def test_workers_with_unequal_shares_wait_for_the_busiest():
+    even, uneven = (proposals(SMALL, 8192, batch, 8, H100)[0] for batch in (24, 20))
+    assert uneven.tokens == 20 * 256 and even.tokens == 24 * 256
+    assert uneven.mfu < even.mfu
+
+
 def test_several_nodes_can_share_out_each_for_itself():
     shards = {way: layout.shards for way, layout in layouts(batch=64, workers=32)}
     assert shards == {"ddp": 1, "fsdp": 32, "hsdp": 8}

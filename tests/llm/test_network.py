@@ -5,7 +5,7 @@ import pytest
 from llm.config import ModelConfig
 from llm.gpus import GPUS
 from llm.memory import Layout, layer_and_rest
-from llm.network import OF_LINKS, Move, crossing, seconds, traffic
+from llm.network import OF_LINKS, Move, crossing, nodes_of, seconds, traffic
 from llm.size import parameters
 
 MODEL = ModelConfig(depth=8, width=512, heads=8, hidden=1536, context=256)
@@ -40,6 +40,11 @@ def test_a_node_gets_what_it_needs_through_all_its_adapters():
     assert crossing(two_nodes) == 1600 / 2 / 8
     between_copies = Move(bytes=1600.0, split=8, ring=2, collectives=1, outer=8)
     assert crossing(between_copies) == 200 / 2
+
+
+def test_a_ring_that_begins_a_second_node_passes_two():
+    assert nodes_of(Move(1.0, 1, ring=8, collectives=1, outer=1)) == 1
+    assert nodes_of(Move(1.0, 1, ring=9, collectives=1, outer=1)) == 2
 
 
 def test_hsdp_sends_only_its_share_of_the_gradients_to_other_nodes():

@@ -71,7 +71,7 @@ def memory(
     if isinstance(aligned, PpoStage):
         bf16 = aligned.precision == "bf16"
         judge = model if aligned.reward else None
-        return plan_memory(model, judge, vocab, aligned, bf16)
+        return plan_memory(model, judge, vocab, aligned, bf16=bf16, gpu=cluster.gpus_per_worker > 0)
     answers = 1 if isinstance(aligned, SftStage) else 2
     parts = worker_memory(aligned, model, vocab, cluster, instructions(), answers)
     return {**parts, "logits": 0} if isinstance(aligned, RewardStage) else parts

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm.config import ModelConfig
-from llm.size import matrices_per_layer, parameters
+from llm.size import SAVED_BYTES, matrices_per_layer, parameters
 
 Recompute = Literal["none", "selective", "full"]
 """Which activations are not kept but computed again in the backward pass: none; half of the
@@ -165,4 +165,4 @@ def layer_bytes_per_token(model: ModelConfig, kernels: Kernels) -> int:
 
 def saved(model: ModelConfig, vocab: int, layout: Layout) -> int:
     """Bytes of host memory that a process's copy for a checkpoint takes, from the first save on."""
-    return 12 * sum(parameters(model, vocab).values()) // layout.shards
+    return SAVED_BYTES * sum(parameters(model, vocab).values()) // layout.shards

@@ -8,6 +8,10 @@ D width, F hidden features of the MLP, T context, V vocabulary.
 
 from llm.config import ModelConfig
 
+SAVED_BYTES = 12
+"""Of a parameter: fp32 weight and AdamW's two moments, of which a save makes a copy in the
+processor's memory (`llm.saver`)."""
+
 
 def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:
     """Trainable numbers by part; a tied head costs nothing, fixed positions neither."""

@@ -26,6 +26,8 @@ class ClusterConfig:
     """Seconds without a step, a validation or a save after which workers count as hung."""
     mtbf_hours: Rate = 1000.0
     """Hours from one failure of a worker to its next, on average; `plan` reckons with it."""
+    price: RateOrZero = 0
+    """Dollars for an hour of one GPU; `plan --workers N --gpu NAME` reckons with it."""
     ingest_cpus: Count = 2
     """CPU cores besides the workers' for reading and tokenising."""
     read_ahead: Count = 256

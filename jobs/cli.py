@@ -18,6 +18,7 @@ from jobs.load import load
 from jobs.plainly import File, Overrides, sigterm_is_ctrl_c, told_plainly
 from jobs.plan import resolve
 from jobs.version import installed
+from llm.errors import SpecError
 
 app = typer.Typer(
     name="humpty",
@@ -40,16 +41,40 @@ def check(file: File, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def plan(file: File, overrides: Overrides = None) -> None:
-    """Show what each stage is, what it costs, what is cached and why the rest runs."""
+def plan(
+    file: File,
+    overrides: Overrides = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="On paper: so many workers of one GPU each.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="On paper: h100, a100, b200, ...; another name lists all.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Dollars for a GPU hour; else cluster.price.")
+    ] = None,
+    network: Annotated[
+        float | None, typer.Option(min=0.1, help="GB/s to other nodes, of each GPU.")
+    ] = None,
+) -> None:
+    """Show what each stage is, costs, and why it runs; with --gpu: on machines of your wish."""
     with told_plainly():
         from rich.console import Console
 
         from jobs.facts import gather
         from jobs.show import show
 
+        if gpu is None and (workers, price, network) != (None, None, None):
+            raise SpecError("--workers, --price and --network want --gpu, too: --gpu h100")
         spec = load(file, overrides or ())
-        show(resolve(spec, gather(spec)), Console())
+        plan = resolve(spec, gather(spec))
+        if gpu is None:
+            show(plan, Console())
+        else:
+            from jobs.scale import machines_of
+            from jobs.show_scale import show_scale
+
+            show_scale(plan, machines_of(plan, gpu, workers, price, network), Console())
 
 
 @app.command()

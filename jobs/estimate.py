@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from cluster.config import ClusterConfig
 from jobs.facts import Facts
 from jobs.spec import AnyStage, PretrainStage
-from llm.size import bytes_per_worker, flops_per_token, parameters
+from llm.config import LoopConfig, ModelConfig
+from llm.memory import Kernels, Layout, memory, processor_kernels, saved
+from llm.processor import has_tiles, multiplies_bf16
+from llm.size import flops_per_token, parameters
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """Training speed of one CPU core where no earlier run tells (4M parameters, bf16, EPYC: 78e9)."""
@@ -36,13 +39,40 @@ def estimate(
     cores = min(facts.cores, cluster.most_workers * cluster.cpus_per_worker)
     speed = facts.flops_per_second or ASSUMED_FLOPS_PER_CORE * cores
     assumed = f"if {cores} {'core does' if cores == 1 else 'cores do'} 40 GFLOP/s each"
-    bf16 = stage.precision == "bf16"
     return Estimate(
         parameters=parameters(stage.model, vocab),
-        bytes_per_worker=bytes_per_worker(
-            stage.model, vocab, stage.micro_batch, bf16, gpu=cluster.gpus_per_worker > 0
-        ),
+        bytes_per_worker=worker_memory(stage, stage.model, vocab, cluster, facts.instructions),
         flops=flops,
         seconds=flops / speed,
         speed="as fast as the last run here" if facts.flops_per_second else assumed,
     )
+
+
+def worker_memory(
+    loop: LoopConfig,
+    model: ModelConfig,
+    vocab: int,
+    cluster: ClusterConfig,
+    instructions: frozenset[str],
+    sequences: int = 1,
+) -> dict[str, int]:
+    """Bytes of a worker, or of its GPU, at the peak, by class; what is nothing is left out.
+
+    sequences: that a row of the batch stands for (two answers are compared).
+    """
+    workers = cluster.most_workers
+    layout = Layout(
+        micro_batch=sequences * loop.micro_batch,
+        rounds=-(-loop.batch // (loop.micro_batch * workers)),
+        workers=workers,
+        shards=workers if cluster.strategy == "fsdp" else 1,
+    )
+    if cluster.gpus_per_worker:
+        parts = memory(model, vocab, layout, Kernels(compute=4 if loop.precision == "fp32" else 2))
+    else:
+        automatic = loop.precision == "auto" and multiplies_bf16(instructions)
+        bf16 = loop.precision == "bf16" or automatic
+        kernels = processor_kernels(model, bf16, has_tiles(instructions))
+        parts = memory(model, vocab, layout, kernels)
+        parts["saving"] = saved(model, vocab, layout)  # on a GPU's machine that is host memory
+    return {name: size for name, size in parts.items() if size}

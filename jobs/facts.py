@@ -30,6 +30,7 @@ from llm.align_config import RowsConfig
 from llm.config import TextConfig
 from llm.errors import ArtifactError, DataError
 from llm.files import sha256
+from llm.processor import instructions
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
@@ -87,6 +88,8 @@ class Facts:
     """All that `resolve` takes from the outside; the plan is a pure function of spec and facts."""
 
     cores: int
+    instructions: frozenset[str] = frozenset()
+    """Of the processor."""
     text: Text | None = None
     """That of `data`, if a stage reads it."""
     held_out: Text | None = None
@@ -114,6 +117,7 @@ def gather(spec: Spec) -> Facts:
     """The facts of a spec on this machine; reads the text once to digest it."""
     facts = Facts(
         cores=os.cpu_count() or 1,
+        instructions=instructions(),
         corpora={
             name: sources_of(stage, spec, ("stages", name))
             for name, stage in spec.stages.items()

@@ -10,6 +10,7 @@ from rich.text import Text
 from jobs.figures import counted
 from jobs.graph import tokens_of
 from jobs.plan import Plan, StagePlan
+from jobs.scale import bytes_per_token
 from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows
 from jobs.show_saving import saving_rows
@@ -162,19 +163,11 @@ def training(pretrain: PretrainStage, workers: int) -> str:
     return f"{text} = {tokens} tokens; a step is {micro} of {pretrain.micro_batch}{dealt}{short}"
 
 
-BYTES_PER_TOKEN = {"unigram": 4.0, "bpe": 4.0, "char": 1.0, "word": 5.0}
-"""Typical of English, until the tokenizer has measured it."""
-
-
 def passes(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> str:
     """How often training goes through the text."""
     if pretrain.epochs is not None:
         return counted(pretrain.epochs, "pass")
-    name = pretrain.tokenizer
-    tokenizer = plan.spec.stages[name]
-    assert isinstance(tokenizer, TokenizerStage)
-    measured = plan.by_name[name].metrics.get("bytes_per_token")
-    per_token = measured or BYTES_PER_TOKEN[tokenizer.model]
+    per_token = bytes_per_token(pretrain, plan)
     text_bytes = stage.text_bytes * (1 - stage.data.get("fraction", 0))
     return f"about {quantity(pretrain.tokens * per_token / max(1, text_bytes))} passes"
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 
+from cluster.config import ClusterConfig
+from jobs.estimate import worker_memory
 from jobs.figures import counted
 from jobs.plan import Plan, StagePlan
 from jobs.spec import DpoStage, ExampleStage, PpoStage, RewardStage, SftStage
 from llm.config import ModelConfig
 from llm.metrics import quantity, size_of
 from llm.ppo_memory import plan_memory
-from llm.size import bytes_per_worker, parameters
+from llm.processor import instructions
+from llm.size import parameters
 
 Rows = Iterator[tuple[str, str]]
 
@@ -27,8 +30,7 @@ def aligned_rows(aligned: ExampleStage, stage: StagePlan, plan: Plan) -> Rows:
     yield "training", length(aligned, plan.cluster.most_workers)
     yield "objective", objective(aligned)
     yield "optimizer", f"learning rate {aligned.optim.lr:g}, {aligned.optim.schedule}"
-    gpu = plan.cluster.gpus_per_worker > 0
-    parts = memory(aligned, stage.model, stage.vocab_size, gpu)
+    parts = memory(aligned, stage.model, stage.vocab_size, plan.cluster)
     listed = ", ".join(f"{part} {size_of(size)}" for part, size in parts.items() if size)
     yield "memory", f"{size_of(sum(parts.values()))} per worker: {listed}"
 
@@ -62,12 +64,14 @@ def objective(aligned: ExampleStage) -> str:
             return f"reward of {judge} less {price} of divergence{steered}"
 
 
-def memory(aligned: ExampleStage, model: ModelConfig, vocab: int, gpu: bool) -> dict[str, int]:
+def memory(
+    aligned: ExampleStage, model: ModelConfig, vocab: int, cluster: ClusterConfig
+) -> dict[str, int]:
     """What a worker holds at most: bytes by part."""
-    bf16 = aligned.precision == "bf16"
     if isinstance(aligned, PpoStage):
+        bf16 = aligned.precision == "bf16"
         judge = model if aligned.reward else None
-        return plan_memory(model, judge, vocab, aligned, bf16=bf16, gpu=gpu)
+        return plan_memory(model, judge, vocab, aligned, bf16=bf16, gpu=cluster.gpus_per_worker > 0)
     answers = 1 if isinstance(aligned, SftStage) else 2
-    parts = bytes_per_worker(model, vocab, answers * aligned.micro_batch, bf16, gpu)
+    parts = worker_memory(aligned, model, vocab, cluster, instructions(), answers)
     return {**parts, "logits": 0} if isinstance(aligned, RewardStage) else parts

@@ -5,7 +5,8 @@ B answers of a batch, T tokens of a text at most.
 
 from llm.align_config import PpoConfig
 from llm.config import ModelConfig
-from llm.size import SAVED_BYTES, layer_bytes_per_token, parameters
+from llm.memory import layer_bytes_per_token, processor_kernels
+from llm.size import SAVED_BYTES, parameters
 
 WRITTEN_TOGETHER = 64
 """Answers; a step of writing costs hardly more for many than for one, but each needs a cache."""
@@ -36,7 +37,7 @@ def plan_memory(
         **{role: 16 * count for role, count in learning.items()},  # gradients besides what is saved
         "reference": 4 * total(policy, vocab),
         "reward": 4 * (total(reward, vocab) - head(reward, vocab)) if reward else 0,
-        "activations": activations(policy, critic, vocab, config, compute),
+        "activations": activations(policy, critic, vocab, config, bf16),
         "writing": compute * total(policy, vocab) + texts * cache_per_text(policy),
         "experience": config.batch * (8 * policy.context + 8 * 4 * config.answer_tokens),
         "saving": 0 if gpu else SAVED_BYTES * sum(learning.values()),
@@ -59,9 +60,12 @@ def cache_per_text(model: ModelConfig) -> int:
 
 
 def activations(
-    policy: ModelConfig, critic: ModelConfig, vocab: int, config: PpoConfig, compute: int
+    policy: ModelConfig, critic: ModelConfig, vocab: int, config: PpoConfig, bf16: bool
 ) -> int:
     """Of a micro batch of the longest texts: what a backward pass needs, and the logits."""
-    layers = max(one.depth * layer_bytes_per_token(one, compute) for one in (policy, critic))
-    logits = config.answer_tokens * vocab * (4 + compute)
+    layers = max(
+        one.depth * layer_bytes_per_token(one, processor_kernels(one, bf16, tiles=False))
+        for one in (policy, critic)
+    )
+    logits = config.answer_tokens * vocab * (6 if bf16 else 8)
     return config.micro_batch * (policy.context * layers + logits)

@@ -1,4 +1,4 @@
-"""How large a model is and what it costs: parameters, FLOPs and bytes, by arithmetic alone.
+"""How large a model is and what it costs: parameters and FLOPs, by arithmetic alone.
 
 The plan prints these numbers before anything runs, so they are worked out from the config without
 building a model and without torch; a test holds them against the parameters of a built one.
@@ -55,35 +55,3 @@ def flops_per_token(model: ModelConfig, vocab: int) -> int:
     weights = model.depth * sum(matrices_per_layer(model).values()) + vocab * model.width
     attention = 6 * model.depth * model.width * model.context
     return 6 * weights + attention
-
-
-def bytes_per_worker(
-    model: ModelConfig, vocab: int, micro_batch: int, bf16: bool, gpu: bool
-) -> dict[str, int]:
-    """Estimate of the memory that training takes: fp32 master weights and AdamW's two moments.
-
-    What a save copies counts where the model is in the processor's memory, too.
-    """
-    count = sum(parameters(model, vocab).values())
-    tokens = micro_batch * model.context
-    compute = 2 if bf16 else 4
-    return {
-        "weights": count * (4 + (2 if bf16 else 0)),  # autocast keeps a bf16 copy during a step
-        "gradients": 4 * count,
-        "optimizer": 8 * count,
-        "activations": tokens * model.depth * layer_bytes_per_token(model, compute),
-        "logits": tokens * vocab * (4 + compute),  # log probabilities, and the gradient
-        "saving": 0 if gpu else SAVED_BYTES * count,
-    }
-
-
-def layer_bytes_per_token(model: ModelConfig, compute: int) -> int:
-    """What one layer keeps of a token for the backward pass; `compute` bytes per number.
-
-    fp32: the residual stream before both norms. In compute precision: what enters the four linear
-    maps, query, key and value, and what the non-linearity of the MLP needs.
-    """
-    residual = 2 * 4 * model.width
-    attention = 6 * model.width * compute  # normed, query, key, value, mixed; normed for the MLP
-    inner = (4 if model.mlp == "swiglu" else 2) * model.hidden * compute
-    return residual + attention + inner

@@ -21,6 +21,7 @@ LIGHT = [
     "tune/findings.py",  # and with it tune/config.py and tune/space.py
     "jobs/spec.py",
     "jobs/plan.py",
+    "jobs/show_scale.py",  # and with it llm/layouts.py and what that reckons with
     "jobs/cli.py",
 ]
 """Files that answer at once: nothing they import at their top may load torch or ray."""

@@ -32,9 +32,10 @@ def watching(work: Work) -> Iterator[Emit]:
         trackers = [
             Behind(name, make, say) for name, make in trackers_of(spec.tracking, subject).items()
         ]
+        listeners: list[Emit] = [watch, log, published, *trackers]
 
         def tell(event: Event) -> None:
-            for listener in (watch, log, published, *trackers):
+            for listener in listeners:
                 listener(event)
 
         try:

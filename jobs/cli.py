@@ -1,27 +1,23 @@
 """The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
 schema, version.
 
-What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
-for the rest; Ctrl-C and SIGTERM end with 130. torch and ray are imported by the commands that need
-them, inside, so that everything else answers at once.
+Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
+torch and ray are imported by the commands that need them, inside, so that everything else answers
+at once.
 """
 
-import errno
-import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs import submit_cli
 from jobs.graph import order
 from jobs.load import load
+from jobs.plainly import File, Overrides, sigterm_is_ctrl_c, told_plainly
 from jobs.plan import resolve
 from jobs.version import installed
-from llm.errors import Stopped, TrainingError, UserError
 
 app = typer.Typer(
     name="humpty",
@@ -31,60 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-File = Annotated[str, typer.Argument(help="The spec, a YAML file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        help="Values laid over the file: stages.pretrain.optim.lr=1e-3",
-        show_default=False,
-    ),
-]
-
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What disks refuse."""
-
-
-@contextmanager
-def told_plainly(again: str = "goes on where it was") -> Iterator[None]:
-    """Mistakes of the user become a message and an exit code; bugs keep their traceback.
-
-    again: what the same command does after Ctrl-C.
-    """
-    try:
-        yield
-    except (Stopped, TrainingError) as error:
-        typer.echo(f"{error}\nTo go on:\n  {same_command()}", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except UserError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.exit_code) from None
-    except OSError as error:
-        if error.errno not in STORAGE:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = "make room or mend it, then the same command goes on"
-        typer.echo(f"{where}{error.strerror}; {remedy}:\n  {same_command()}", err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo(f"\nStopped. The same command {again}:\n  {same_command()}", err=True)
-        raise typer.Exit(130) from None
-
-
-def same_command() -> str:
-    """What was typed, for a shell."""
-    return shlex.join(["python", "-m", "jobs", *sys.argv[1:]])
-
-
-@contextmanager
-def sigterm_is_ctrl_c() -> Iterator[None]:
-    """Inside the block SIGTERM interrupts as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()
@@ -303,6 +245,9 @@ def schema() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(f"humpty {installed('humpty')}")
+
+
+app.add_typer(submit_cli.app)
 
 
 def main() -> None:

@@ -187,6 +187,20 @@ def generate_samples(work: Work) -> Metrics:
     return {"samples": len(texts)}
 
 
+def make_sweep(work: Work) -> Metrics:
+    """Find the values with which stages do best."""
+    from jobs.perform_sweep import make_sweep as make
+
+    return make(work)
+
+
+def make_scaling(work: Work) -> Metrics:
+    """Find the law by which losses fall."""
+    from jobs.perform_sweep import make_scaling as make
+
+    return make(work)
+
+
 PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "corpus": make_corpus,
     "tokenizer": make_tokenizer,
@@ -197,4 +211,6 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "dpo": align,
     "ppo": ppo,
     "generate": generate_samples,
+    "sweep": make_sweep,
+    "scaling": make_scaling,
 }

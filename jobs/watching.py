@@ -32,7 +32,7 @@ def watching(work: Work) -> Iterator[Emit]:
         trackers = [
             Behind(name, make, say) for name, make in trackers_of(spec.tracking, subject).items()
         ]
-        listeners: list[Emit] = [watch, log, published, *trackers]
+        listeners: list[Emit] = [watch, log, published, *trackers, work.also]
 
         def tell(event: Event) -> None:
             for listener in listeners:

@@ -119,7 +119,7 @@ stages:
     file = write(text)
     assert complaints(file, "stages.pretrain.model.tied=no", "stages.pretrian.steps=3") == [
         "x.yaml:2: sed: unknown key; did you mean 'seed'? "
-        "allowed: name, seed, storage, cluster, data, stages",
+        "allowed: name, seed, storage, cluster, tracking, data, stages",
         "x.yaml:5: data.batch: unknown key; it belongs under stages.pretrain; "
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",

@@ -1,6 +1,6 @@
 """Manifests for KubeRay 1.7: a cluster to work on, a job that runs a spec, a service.
 
-    Site  ->  base, ray_cluster, ray_job, ray_service: lists of objects  ->  text
+    Site  ->  base, ray_cluster, ray_job, ray_service: lists of objects  ->  deploy.manifests.text
 
 Each of the three brings the network policy and the disruption budget of its own pods. The spec is
 a ConfigMap, everything secret a reference. What an operator has only behind feature gates
@@ -14,20 +14,8 @@ from typing import Any
 import yaml
 
 from deploy.config import AutoscalingConfig, DataPodsConfig, HeadStateConfig, PodsConfig
-from deploy.pods import (
-    DASHBOARD,
-    METRICS,
-    SECURE,
-    SERVING,
-    WRITTEN,
-    Site,
-    around,
-    labels,
-    sized,
-    template,
-)
-
-Manifest = dict[str, Any]
+from deploy.manifests import Manifest, budget, guards, made_of
+from deploy.pods import SECURE, WRITTEN, Site, around, labels, sized, template
 
 RETRIES = 3
 """New clusters that a job gets when its head or its last attempt fell; each goes on from the
@@ -223,85 +211,8 @@ def same(cpus: str, memory: str) -> Manifest:
     }
 
 
-# -- beside it -------------------------------------------------------------------------------------
-
-
-def guards(site: Site, instance: str, serves: bool = False) -> list[Manifest]:
-    """Who may reach the pods, and that the head is not taken away for a node's repair. Workers
-    may be: they are told beforehand, and save."""
-    operator = {
-        "namespaceSelector": {},
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
-    }
-    own = {"matchLabels": {"app.kubernetes.io/instance": instance}}
-    rules = [
-        {"from": [{"podSelector": own}]},
-        {"from": [operator], "ports": ports(DASHBOARD, *([SERVING] if serves else []))},
-        {"from": [{"namespaceSelector": {}}], "ports": ports(METRICS)},
-    ]
-    if serves:
-        rules.append({"from": [{"podSelector": {}}], "ports": ports(SERVING)})
-    spec = {"podSelector": own, "policyTypes": ["Ingress"], "ingress": rules}
-    return [
-        made_of(site, "networking.k8s.io/v1", "NetworkPolicy", instance, spec=spec),
-        budget(site, instance, "head", 1),
-    ]
-
-
-def ports(*numbers: int) -> list[Manifest]:
-    """Ports of a rule."""
-    return [{"protocol": "TCP", "port": number} for number in numbers]
-
-
-def budget(site: Site, instance: str, component: str, least: int) -> Manifest:
-    """Pods that evictions leave. `minAvailable` as a number, since Kubernetes knows no other way
-    for pods whose owner it does not know."""
-    spec = {
-        "minAvailable": least,
-        "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        "selector": {"matchLabels": labels(instance, component)},
-    }
-    name = f"{instance}-{component}"
-    return made_of(site, "policy/v1", "PodDisruptionBudget", name, spec=spec)
-
-
 def queued(manifest: Manifest, site: Site) -> Manifest:
     """The same, to be admitted by Kueue if there is a queue."""
     if site.kubernetes.queue is not None:
         manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = site.kubernetes.queue
     return manifest
-
-
-def made_of(site: Site, version: str, kind: str, name: str, **rest: Any) -> Manifest:
-    """An object."""
-    metadata = {
-        "name": name,
-        "namespace": site.kubernetes.namespace,
-        "labels": {"app.kubernetes.io/part-of": "humpty", "app.kubernetes.io/name": site.name},
-    }
-    return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
-
-
-# -- text ------------------------------------------------------------------------------------------
-
-
-class Dumper(yaml.SafeDumper):
-    """Texts of several lines as they are; nothing by reference."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Every value is written out."""
-        return True
-
-
-def block(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    """Texts of several lines keep them."""
-    style = "|" if "\n" in value else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-Dumper.add_representer(str, block)
-
-
-def text(manifests: list[Manifest]) -> str:
-    """The file for `kubectl apply`."""
-    return yaml.dump_all(manifests, Dumper=Dumper, sort_keys=False, width=100)

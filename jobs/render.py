@@ -15,6 +15,7 @@ from rich.console import Console
 
 from deploy import kuberay
 from deploy.config import KubernetesConfig
+from deploy.manifests import Manifest, text
 from deploy.pods import KEYS, SERVING, STORAGE, Site, resolved, resolved_workers
 from deploy.service import KeySpec, ModelSource, Service, declared
 from jobs.kubernetes_rules import as_label
@@ -47,7 +48,7 @@ def render(spec: Spec, folder: Path, console: Console) -> None:
     if services:
         made["rayservice.yaml"] = services
     for name, manifests in made.items():
-        write_atomic(folder / name, head_of(spec, site) + kuberay.text(manifests))
+        write_atomic(folder / name, head_of(spec, site) + text(manifests))
     say(console, f"{folder}: {', '.join(made)}")
     for line in missing:
         say(console, line)
@@ -138,9 +139,9 @@ def unguarded(spec: Spec, config: KubernetesConfig) -> Iterator[tuple[Keys, str]
             )
 
 
-def services_of(spec: Spec, site: Site) -> tuple[list[kuberay.Manifest], list[str]]:
+def services_of(spec: Spec, site: Site) -> tuple[list[Manifest], list[str]]:
     """Services of all serve stages whose models are there; of the others, why not."""
-    made: list[kuberay.Manifest] = []
+    made: list[Manifest] = []
     missing = []
     cores = f"cluster.cpus_per_worker={site.cluster.cpus_per_worker}"
     for name, stage in spec.stages.items():
@@ -158,7 +159,7 @@ def services_of(spec: Spec, site: Site) -> tuple[list[kuberay.Manifest], list[st
     return made, missing
 
 
-def service_of(serving: Serving, spec: Spec, site: Site, name: str) -> list[kuberay.Manifest]:
+def service_of(serving: Serving, spec: Spec, site: Site, name: str) -> list[Manifest]:
     """A serve stage with the models that there are now, at their places in the pods."""
 
     def moved(path: str) -> str:
@@ -204,6 +205,6 @@ def head_of(spec: Spec, site: Site) -> str:
     return f"# Made by: python -m jobs render {file} {overrides}".rstrip() + "\n"
 
 
-def say(console: Console, text: str) -> None:
+def say(console: Console, line: str) -> None:
     """Print a line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

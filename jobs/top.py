@@ -2,17 +2,13 @@
 
 Nothing is asked of the run, so it works for one on another machine, for one that has fallen, and
 for one that ended a year ago. On a terminal the table stays and is drawn anew; elsewhere it is
-printed once. Of files that grow only the ends are read.
+printed once.
 """
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -20,17 +16,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jobs.facts import MANIFEST, read_manifest
 from jobs.load import load
 from jobs.run_log import NAME as LOG
+from jobs.run_views import Sizes, State, View, artifacts, tail, views
 from llm.errors import SpecError, UserError
-from llm.events import read
-from llm.falls import account_of
-from llm.lease import holder
 from llm.metrics import Event, duration, quantity, size_of
-from llm.pulse import last_pulse
-
-State = Literal["finished", "running", "quiet", "broken off"]
 
 STYLES: dict[State, str] = {
     "finished": "green",
@@ -39,17 +29,8 @@ STYLES: dict[State, str] = {
     "broken off": "yellow",
 }
 
-QUIET_S = 120.0
-"""Seconds without a step after which a training that runs is called quiet."""
-
-TAIL = 1 << 18
-"""Bytes of a log that are read, from its end."""
-
 EVERY_S = 1.0
 """Seconds between two looks."""
-
-SIZES_S = 15.0
-"""Seconds between two additions of all files' sizes."""
 
 NEWS = 5
 """Lines of what was out of the ordinary."""
@@ -67,29 +48,6 @@ COLUMNS = {
     "disk": 114,
 }
 """What is told of a stage besides name and state, and how wide a terminal must be for it."""
-
-
-@dataclass(frozen=True)
-class View:
-    """One stage as its newest artifact shows it."""
-
-    name: str
-    state: State
-    folder: Path
-    step: Event = field(default_factory=dict)
-    """The newest step event; none of a stage that does not train."""
-    validation: Event = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    """Of a finished one."""
-    workers: int | None = None
-    falls: int = 0
-    goodput: float | None = None
-    reached: int | None = None
-    """The last step, which is newer than the one logged last."""
-    silent: float | None = None
-    """Seconds since then."""
-    seconds: float | None = None
-    """That a finished one took."""
 
 
 def top(target: str, overrides: list[str]) -> None:
@@ -124,123 +82,6 @@ def folder_of(target: str, overrides: list[str]) -> Path:
             "runs/NAME"
         )
     return folder
-
-
-# -- what there is ---------------------------------------------------------------------------------
-
-
-def artifacts(folder: Path) -> Iterator[Path]:
-    """Folders of artifacts, finished or not."""
-    for path in folder.glob("*/*"):
-        if path.is_dir() and any((path / name).exists() for name in (MANIFEST, ".lease")):
-            yield path
-
-
-def views(folder: Path) -> list[View]:
-    """The newest artifact of each stage, in the order in which they began."""
-    newest: dict[str, Path] = {}
-    for path in sorted(artifacts(folder), key=began):
-        newest[path.parent.name] = path
-    return [view(path) for path in sorted(newest.values(), key=began)]
-
-
-def began(path: Path) -> float:
-    """When work in an artifact began, in unix seconds."""
-    first = path / ".lease" / "1"
-    return (first if first.exists() else path / MANIFEST).stat().st_mtime
-
-
-def view(path: Path) -> View:
-    """An artifact as it is now."""
-    name = path.parent.name
-    if (path / MANIFEST).exists():
-        manifest = read_manifest(path / MANIFEST)
-        done = View(name, "finished", path, metrics=manifest.get("metrics", {}))
-        done = View(**{**vars(done), "seconds": manifest.get("seconds")})
-    else:
-        done = View(name, "running" if holder(path) else "broken off", path)
-    return with_training(done)
-
-
-def with_training(seen: View) -> View:
-    """The same with what a training has logged."""
-    log = tail(seen.folder / "metrics.jsonl")
-    steps = [event for event in log if event["event"] == "step"]
-    if not steps and not (seen.folder / "metrics.jsonl").exists():
-        return seen
-    events = read(seen.folder)
-    begins = [event for event in events if event["event"] == "begin"]
-    account, pulse = account_of_tail(seen), last_pulse(seen.folder)
-    silent = time.time() - pulse[1] if pulse else None
-    quiet = seen.state == "running" and silent is not None and silent > QUIET_S
-    return View(
-        seen.name,
-        "quiet" if quiet else seen.state,
-        seen.folder,
-        step=steps[-1] if steps else {},
-        validation=next((e for e in reversed(log) if e["event"] == "validation"), {}),
-        metrics=seen.metrics,
-        workers=begins[-1]["workers"] if begins else None,
-        falls=account["falls"],
-        goodput=account["goodput"],
-        reached=pulse[0] if pulse else None,
-        silent=silent,
-        seconds=seen.seconds,
-    )
-
-
-def account_of_tail(seen: View) -> dict[str, Any]:
-    """Falls and goodput: of a finished stage those of its manifest, else worked out anew."""
-    found = seen.metrics if "falls" in seen.metrics else account_of(seen.folder).metrics()
-    return {"falls": found.get("falls", 0), "goodput": found.get("goodput")}
-
-
-def tail(path: Path) -> list[Event]:
-    """The whole lines at the end of a log; none if it is not there."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        return []
-    whole = lines[1 if size > TAIL else 0 : -1]
-    return [event for line in whole if isinstance(event := parsed(line), dict)]
-
-
-def parsed(line: bytes) -> Any:
-    """A line's value; None if a power cut has torn it."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
-
-class Sizes:
-    """Bytes below folders, added up every now and then."""
-
-    def __init__(self) -> None:
-        self.known: dict[Path, int] = {}
-        self.next = 0.0
-
-    def of(self, folders: list[Path]) -> dict[Path, int]:
-        """By folder."""
-        if time.monotonic() >= self.next or any(one not in self.known for one in folders):
-            self.known = {folder: bytes_below(folder) for folder in folders}
-            self.next = time.monotonic() + SIZES_S
-        return self.known
-
-
-def bytes_below(folder: Path) -> int:
-    """What files take; a file that goes meanwhile takes nothing."""
-    total = 0
-    for base, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(base, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
 
 
 # -- what is drawn ---------------------------------------------------------------------------------

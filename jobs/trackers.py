@@ -185,7 +185,7 @@ class Behind:
         self.thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Take an event."""
+        """Take an event; the first is a `start`."""
         if self.thread.is_alive() and not self.events.full():
             self.events.put(event)
 
@@ -201,7 +201,6 @@ class Behind:
     def _work(self) -> None:
         try:
             tracker = self.make()
-            tracker.started(0)
             while (event := self.events.get()) is not None:
                 if event["event"] == "start":
                     tracker.started(event["step"])

@@ -32,9 +32,9 @@ def watching(work: Work) -> Iterator[Emit]:
         trackers = [
             Behind(name, make, say) for name, make in trackers_of(spec.tracking, subject).items()
         ]
+        listeners: list[Emit] = [watch, log, published, *trackers, work.also]
 
         def tell(event: Event) -> None:
-            listeners: tuple[Emit, ...] = (watch, log, published, *trackers, work.also)
             for listener in listeners:
                 listener(event)
 

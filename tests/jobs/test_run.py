@@ -101,6 +101,9 @@ def test_the_whole_recipe_runs_once_and_only_what_changed_runs_again(
     assert manifest(spec, "ppo")["metrics"]["length"] > 0
     for stage in ("pretrain", "sft", "reward", "ppo"):
         assert "<svg" in (artifact(spec, stage) / "report.html").read_text()
+        assert list((artifact(spec, stage) / "tensorboard").glob("events.*"))
+    lines = map(json.loads, (spec.folder / "log.jsonl").read_text().splitlines())
+    assert {one["stage"] for one in lines} == {"pretrain", "sft", "reward", "ppo"}
     for stage in ("sft", "ppo"):
         assert (artifact(spec, stage) / "chat_template.jinja").exists()
     shown = capsys.readouterr().out

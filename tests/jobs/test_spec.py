@@ -119,7 +119,7 @@ stages:
     file = write(text)
     assert complaints(file, "stages.pretrain.model.tied=no", "stages.pretrian.steps=3") == [
         "x.yaml:2: sed: unknown key; did you mean 'seed'? "
-        "allowed: name, seed, storage, cluster, data, stages",
+        "allowed: name, seed, storage, cluster, tracking, data, stages",
         "x.yaml:5: data.batch: unknown key; it belongs under stages.pretrain; "
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
@@ -138,7 +138,7 @@ stages:
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "
         "must be a whole number greater than 0, or auto",
         "x.yaml:15: stages.pretrain.optim.lrr: unknown key; did you mean 'lr'? allowed: "
-        "lr, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
+        "lr, lr_width, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
         "x.yaml:15: stages.pretrain.optim.schedule: 'fast' is not allowed; "
         "must be one of cosine, wsd, constant",
         "x.yaml:15: stages.pretrain.optim.betas.1: 2 is not allowed; "
@@ -179,7 +179,7 @@ stages:
             "optim: {lr: 1e-3}",
             "optim:",
             "x.yaml:10: stages.pretrain.optim: null is not allowed; must be a mapping with the "
-            "keys lr, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
+            "keys lr, lr_width, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
         ),
         (
             "lr: 1e-3",

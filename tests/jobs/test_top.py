@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.run_log import RunLog
-from jobs.top import Sizes, artifacts, picture, tail, told, views
+from jobs.run_views import Sizes, artifacts, tail, views
+from jobs.top import picture, told
 from llm.events import note
 from llm.lease import Lease, create, give_back
 from llm.pulse import LAYOUT
@@ -151,7 +152,7 @@ def test_what_is_no_run_is_said(
 def test_only_the_end_of_a_long_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.top.TAIL", 100)
+    monkeypatch.setattr("jobs.run_views.TAIL", 100)
     path = tmp_path / "log"
     lines = [json.dumps({"event": "step", "step": number}) for number in range(50)]
     path.write_text("\n".join(lines) + '\n{"event": "torn')

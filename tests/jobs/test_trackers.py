@@ -67,6 +67,7 @@ def test_figures_are_numbers_under_the_name_of_their_event() -> None:
 
 def test_tensorboard_is_always_there_and_forgets_steps_that_come_again(subject: Subject) -> None:
     assert shown("tensorboard", subject) == []
+    assert len(list((subject.folder / "tensorboard").iterdir())) == 2  # attempts
     found = records(subject.folder / "tensorboard")
     losses = [
         (one.step, value.simple_value)

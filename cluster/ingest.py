@@ -15,7 +15,7 @@ The dataset is finite, since Ray Data has no endless one, but long enough for th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ import ray.data
 import ray.train
 from ray.data import DataContext, Dataset, ExecutionResources, TaskPoolStrategy
 
-from cluster.datasets import in_order
+from cluster.datasets import in_order, work_on
 from llm.data import Block, Cursor, Sequences
 
 GROUP_BYTES = 1 << 20
@@ -168,9 +168,9 @@ class Stream:
 class InOrder(ray.train.DataConfig):
     """Deals whole blocks to workers in turn; Ray Train's own choice would cut off tail rows."""
 
-    def __init__(self, read_ahead: int) -> None:
+    def __init__(self, read_ahead: int, labels: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self.read_ahead = read_ahead
+        self.read_ahead, self.labels = read_ahead, labels or {}
 
     def configure(
         self, datasets: dict[str, Dataset], world_size: int, *_: Any, **__: Any
@@ -179,6 +179,7 @@ class InOrder(ray.train.DataConfig):
         shares: list[dict[str, Any]] = [{} for _ in range(world_size)]
         for name, dataset in datasets.items():
             keep_order(dataset.context, self.read_ahead)
+            work_on(self.labels, dataset.context)
             for rank, split in enumerate(dataset.streaming_split(world_size, equal=False)):
                 shares[rank][name] = split
         return shares

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
-import ray.data  # sets up its log handlers, which `quieten` turns down
+from ray.data import DataContext  # sets up log handlers, which `quieten` turns down
 
 from cluster.config import ClusterConfig
+from cluster.datasets import work_on
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,8 +56,10 @@ QUIET = {
 def session(config: ClusterConfig, actors: int = 0) -> Iterator[None]:
     """Be connected to Ray inside the block; an own cluster ends with it.
 
-    It has room for the workers, the stream and so many actors of a worker's size.
+    It has room for the workers, the stream and so many actors of a worker's size. All work on text
+    that begins in this process goes to the nodes that are there for it.
     """
+    work_on(config.data.labels, DataContext.get_current())
     if ray.is_initialized():
         yield
         return

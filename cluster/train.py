@@ -19,7 +19,7 @@ from ray.data import Dataset
 
 from cluster.config import ClusterConfig
 from cluster.ingest import Dealing, InOrder, Stream, blocks_of
-from cluster.room import STREAM_CPUS, demand_of
+from cluster.room import demand_of, stream_cpus
 from cluster.workers import Job, on_workers
 from llm import checkpoint
 from llm.data import Block, require_training_text
@@ -63,7 +63,7 @@ def pretrain(
         learn_text,
         task,
         cluster,
-        demand_of(cluster, spare_cpus=STREAM_CPUS),
+        demand_of(cluster, spare_cpus=stream_cpus(cluster)),
         task.train.checkpoint.mirror,
         fence,
         partial(streams, task, cluster),
@@ -75,7 +75,7 @@ def streams(task: PretrainTask, cluster: ClusterConfig, workers: int) -> dict[st
     """What Ray Train is to deal to so many workers."""
     return {
         "datasets": {"train": StreamFactory(task, cluster, workers)},
-        "dataset_config": InOrder(cluster.read_ahead),
+        "dataset_config": InOrder(cluster.read_ahead, cluster.data.labels),
     }
 
 

@@ -22,11 +22,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
 from cluster.falls import RECLAIMED, Fall, fall_of
+from cluster.interface import group_config
 from cluster.patience import Patience
 from cluster.place import Introduced, Loop, Place, Task, work
 from cluster.room import Demand, ask_for, room_in, usable_nodes
@@ -159,7 +160,7 @@ class Groups:
     def wait_for_room(self) -> int:
         """How many workers to begin with; says so if there is no room yet."""
         demand, waiting = self.job.demand, False
-        while (room := min(room_in(usable_nodes(), demand), self.most)) < demand.least:
+        while (room := min(room_in(usable_nodes(demand), demand), self.most)) < demand.least:
             self.leave_if_asked()
             if not waiting:
                 ask_for(demand, demand.most)
@@ -212,6 +213,7 @@ class Groups:
                 num_workers=self.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=job.demand.worker,
+                label_selector=job.demand.labels or None,
             ),
             run_config=RunConfig(
                 # Ray Train would resume a run of the same name from its own records.
@@ -220,8 +222,8 @@ class Groups:
                 failure_config=FAIL_AT_ONCE,
                 callbacks=[Introduced(self.exchange)],  # type: ignore[list-item]
             ),
-            torch_config=TorchConfig(
-                timeout_s=max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
+            torch_config=group_config(
+                cluster.gpus_per_worker > 0, max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
             ),
             **job.streams(self.workers),
         )
@@ -267,7 +269,7 @@ class Groups:
         if time.monotonic() - self.looked < LOOK_S:
             return
         self.looked = time.monotonic()
-        if room_in(usable_nodes(), self.job.demand) > self.workers:
+        if room_in(usable_nodes(self.job.demand), self.job.demand) > self.workers:
             self.exchange.give.remote(Orders(Wish.NOTHING, leave=True))
 
     def abort(self, at_once: bool = False) -> None:

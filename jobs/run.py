@@ -19,6 +19,7 @@ from rich.console import Console
 
 from jobs.facts import MANIFEST, Facts, gather, refresh
 from jobs.feedback import TRIES, take
+from jobs.fit import require_fit
 from jobs.perform import PERFORM, Work
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.progress import telling
@@ -75,6 +76,7 @@ def perform(plan: Plan, stage: StagePlan, console: Console, stack: ExitStack) ->
         work = Work(plan, stage, console, holding.fence)
         if needs_ray(stage):
             start_ray(plan, console, stack)
+            require_fit(work)
         metrics = PERFORM[stage.kind](work) | account_of(folder).metrics()
         seconds = round(time.time() - began, 1)
         holding.require()

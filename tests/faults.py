@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.config import ClusterConfig
 from cluster.place import Loop
-from cluster.room import STREAM_CPUS, demand_of
+from cluster.room import demand_of, stream_cpus
 from cluster.train import learn_text, streams
 from cluster.workers import Job, on_workers
 from llm.metrics import Emit, Event
@@ -83,6 +83,6 @@ def learn_paced(seconds: float, task: PretrainTask, outside: Outside) -> Event:
 def pretrain_by(loop: Loop, task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     """As `cluster.train.pretrain`, with another loop."""
     Path(task.folder).mkdir(exist_ok=True)
-    demand = demand_of(cluster, spare_cpus=STREAM_CPUS)
+    demand = demand_of(cluster, spare_cpus=stream_cpus(cluster))
     fed = partial(streams, task, cluster)
     return on_workers(Job(loop, task, cluster, demand, None, streams=fed), emit)

@@ -179,6 +179,7 @@ def too_few(nodes: list[Node], demand: Demand, room: int) -> Finding:
     """Fewer places than workers."""
     each = " and ".join(f"{amount:g} {name}" for name, amount in demand.worker.items())
     besides = f" besides {demand.spare_cpus:g} CPU for other work" if demand.spare_cpus else ""
+    nodes = [node for node in nodes if node.cpus]
     there = ", ".join(holdings(node, demand) for node in nodes[:SHOWN])
     rest = f", and {len(nodes) - SHOWN} more" if len(nodes) > SHOWN else ""
     lower = f"set it to {room}, " if room else "lower cluster.cpus_per_worker, "

@@ -24,13 +24,16 @@ LOOK_S = 1.0
 Say = Callable[[str], None]
 
 
-def ready(needs: Needs, say: Say) -> list[Finding]:
-    """What keeps a stage from running on the connected cluster; empty: nothing."""
-    found = of_room(nodes_of_cluster(), needs)
-    if found and all(one.more for one in found) and autoscales():
-        wait(needs, say)
-        found = []
-    return found or of_looks(*survey(nodes_of_cluster(), needs), needs)
+def ready(needs: Needs, later: list[Needs], say: Say) -> list[Finding]:
+    """What keeps a stage, or later ones of the run, from running here; empty: nothing."""
+    for one in (needs, *later):
+        found = of_room(nodes_of_cluster(), one)
+        comes = bool(found) and all(lack.more for lack in found) and autoscales()
+        if found and not comes:
+            return found
+        if found and one is needs:
+            wait(needs, say)
+    return of_looks(*survey(nodes_of_cluster(), needs), needs)
 
 
 def wait(needs: Needs, say: Say) -> None:

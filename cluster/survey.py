@@ -107,7 +107,7 @@ def meeting(storage: Path) -> Iterator[Path]:
 @contextmanager
 def scouts(nodes: list[Node]) -> Iterator[list[Any]]:
     """An actor on each node."""
-    sent = [
+    sent: list[Any] = [
         ray.remote(Scout)
         .options(
             num_cpus=0,

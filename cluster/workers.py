@@ -12,6 +12,7 @@ between which no checkpoint was made.
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from cluster.patience import Patience
 from cluster.place import Introduced, Loop, Place, Task, work
 from cluster.room import Demand, ask_for, room_in, usable_nodes
 from cluster.stop import Stop, asked_to_stop
-from cluster.watchdog import hung
+from cluster.watchdog import LATE_S, awaited, hung
 from llm import checkpoint, events
 from llm.errors import Stopped, TrainingError, stopped_at
 from llm.files import write_atomic
@@ -136,7 +137,9 @@ class Groups:
         """Why we ended the group ourselves."""
         self.reclaimed = False
         """Whether one of its nodes will be taken away."""
-        self.looked = 0.0
+        self.looked = self.told = 0.0
+        self.hosts: dict[int, str] = {}
+        """Where the ranks of this group are."""
 
     def run(self) -> Event:
         """Train to the end."""
@@ -175,7 +178,7 @@ class Groups:
             self.note("resized", workers_from=self.workers, workers_to=workers)
             self.say("resized", workers_from=self.workers, workers_to=workers)
         self.number, self.workers = self.number + 1, workers
-        self.ending, self.reclaimed = None, False
+        self.ending, self.reclaimed, self.hosts = None, False, {}
         settle(self.job.task.checkpoints, self.job.mirror, may_write=self.job.fence, say=self.emit)
         ray.get(self.exchange.begin.remote(self.number))
         fit = Fit(self.trainer())
@@ -190,6 +193,8 @@ class Groups:
         if self.ending:
             return self.ending
         fall = fall_of(fit.error, news.fallen, range(workers))
+        if fall.rank is not None and len(set(self.hosts.values())) > 1:
+            fall = replace(fall, host=self.hosts.get(fall.rank))
         # A node may be gone sooner than announced.
         taken = self.reclaimed and fall.kind == "fall" and not fall.trace
         return replace(fall, kind="preemption", cause=RECLAIMED) if taken else fall
@@ -213,7 +218,7 @@ class Groups:
                 num_workers=self.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=job.demand.worker,
-                label_selector=job.demand.labels or None,
+                label_selector=job.demand.labels or None,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
                 # Ray Train would resume a run of the same name from its own records.
@@ -243,6 +248,7 @@ class Groups:
         """Pass on a wish to stop, end what hangs, make room for a larger group."""
         if self.ending:
             return
+        self.tell_of_hosts(news)
         if self.stop.asked:
             self.ask_to_stop(news)
         elif news.left:
@@ -255,6 +261,21 @@ class Groups:
             self.ending = Fall(found.why, rank=first.rank, step=first.step)
             for sign in found.signs:
                 ray.kill(sign.actor)
+
+    def tell_of_hosts(self, news: News) -> None:
+        """Say where the workers are, and for whom all wait, if they are on several hosts."""
+        placed = len(self.hosts) == self.workers
+        self.hosts |= {sign.rank: sign.host for sign in news.signs}
+        if len(set(self.hosts.values())) < 2 or len(self.hosts) < self.workers:
+            return
+        if not placed:
+            self.say("placed", hosts=dict(Counter(self.hosts[rank] for rank in sorted(self.hosts))))
+        now = time.monotonic()
+        if (late := awaited(news)) and now - self.told > LATE_S:
+            self.told = now
+            ranks = [sign.rank for sign in late]
+            hosts = list(dict.fromkeys(sign.host for sign in late))
+            self.say("awaited", hosts=hosts, ranks=ranks, doing=late[0].doing)
 
     def ask_to_stop(self, news: News) -> None:
         """Have the workers save and end; those that have not begun yet are just ended."""

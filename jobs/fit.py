@@ -21,22 +21,30 @@ if TYPE_CHECKING:
 
 
 def require_fit(work: Work) -> None:
-    """Wait for nodes that an autoscaler brings; SpecError for what nobody will mend."""
+    """Wait for nodes that an autoscaler brings; SpecError for what nobody will mend.
+
+    Later stages are looked at, too: hours of cleaning are lost if there is no GPU to train on then.
+    """
     from cluster.ready import ready
 
+    names = list(work.plan.by_name)
+    later = [
+        needs_of(Work(work.plan, work.plan.by_name[name], work.console))
+        for name in names[names.index(work.stage.name) + 1 :]
+        if work.plan.by_name[name].status == "will run"
+    ]
     with telling(work.console, "looking at the cluster") as say:
-        found = ready(needs_of(work), say)
+        found = ready(needs_of(work), later, say)
     if found:
         raise work.plan.spec.origin.error([(one.keys, one.text) for one in found])
 
 
 def needs_of(work: Work) -> "Needs":
-    """What a resolved stage needs."""
+    """What a stage needs, as far as that is known."""
     from cluster.fit import Needs
     from cluster.room import demand_of, stream_cpus
 
-    cluster, stage = work.plan.cluster, work.stage.stage
-    assert stage is not None
+    cluster, stage = work.plan.cluster, work.stage.written
     streams = isinstance(stage, PretrainStage)
     spare = stream_cpus(cluster) if streams else 0
     if isinstance(stage, PpoStage) and stage.actors:
@@ -47,7 +55,7 @@ def needs_of(work: Work) -> "Needs":
         demand_of(cluster, spare) if isinstance(stage, TRAININGS) else None,
         text=not isinstance(stage, GenerateStage),
         worker_bytes=worker_bytes(work),
-        chunk_bytes=chunk_bytes(stage, cluster.most_workers) if streams else 0,
+        chunk_bytes=chunk_bytes(work) if streams else 0,
         storage=str(work.plan.spec.folder),
         texts=texts_of(work),
     )
@@ -66,12 +74,15 @@ def worker_bytes(work: Work) -> int:
     )
 
 
-def chunk_bytes(stage: PretrainStage, workers: int) -> int:
-    """Token ids of a block of the stream."""
+def chunk_bytes(work: Work) -> int:
+    """Token ids of a block of a pretraining's stream; at least 1."""
     from cluster.ingest import Dealing
 
+    stage = work.stage.stage
+    if not isinstance(stage, PretrainStage):
+        return 1
     context = stage.model.context
-    rows = Dealing(stage.batch, stage.micro_batch, workers).chunk(context)
+    rows = Dealing(stage.batch, stage.micro_batch, work.plan.cluster.most_workers).chunk(context)
     return rows * (context + 1) * 4
 
 

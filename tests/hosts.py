@@ -4,6 +4,11 @@ A host is a network namespace, joined to the others by a veth pair and a bridge 
 namespace of its own, so that nothing of this machine's network changes. Ray is started as on real
 machines (`ray start --head`, `--address`), and again whenever it ends there, as a service would be.
 A cable can be cut. Needs root and `ip`; tests skip where they are not to be had.
+
+    python -m tests.hosts MARK FOLDER
+
+is the process that removes all hosts of a mark, with all that runs on them, when its input ends:
+when the test has ended, or was killed.
 """
 
 import os
@@ -15,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -61,8 +66,8 @@ class Hosts:
 
     folder: Path
     """Short, since Ray puts sockets below it."""
-    stack: ExitStack
-    mark: str = field(default_factory=lambda: f"h{os.getpid()}")
+    mark: str
+    """What the names of all its namespaces begin with."""
     addresses: dict[str, str] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -150,18 +155,7 @@ class Hosts:
 
     def _namespace(self, host: str) -> None:
         ip("netns", "add", self._name(host))
-        self.stack.callback(self._remove, host)
         ip("-n", self._name(host), "link", "set", "lo", "up")
-
-    def _remove(self, host: str) -> None:
-        """End all that runs on a host, and the host."""
-        name = self._name(host)
-        while pids := subprocess.check_output(["ip", "netns", "pids", name], text=True).split():
-            for pid in map(int, pids):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.1)
-        ip("netns", "del", name)
 
 
 def wait_for(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
@@ -173,7 +167,36 @@ def wait_for(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
 
 @contextmanager
 def hosts() -> Iterator[Hosts]:
-    """Hosts that are gone, with all that runs on them, when the block ends."""
+    """Hosts that are gone, with all that runs on them, when the block ends, however it ends."""
     require_namespaces()
-    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp") as folder, ExitStack() as stack:
-        yield Hosts(Path(folder), stack)
+    mark, folder = f"h{os.getpid()}", Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
+    remover = subprocess.Popen(
+        [sys.executable, "-m", "tests.hosts", mark, str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield Hosts(folder, mark)
+    finally:
+        assert remover.stdin
+        remover.stdin.close()
+        remover.wait(timeout=60)
+
+
+def remove(mark: str, folder: Path) -> None:
+    """End all that runs on the hosts of a mark, then the hosts, then what they have written."""
+    listed = subprocess.check_output(["ip", "netns", "list"], text=True).splitlines()
+    for name in (line.split()[0] for line in listed if line.startswith(f"{mark}-")):
+        while pids := subprocess.check_output(["ip", "netns", "pids", name], text=True).split():
+            for pid in map(int, pids):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+        ip("netns", "del", name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    remove(sys.argv[1], Path(sys.argv[2]))

@@ -311,6 +311,8 @@ class Groups:
         if fall.kind in ("fall", "preemption"):
             self.note("fall", cause=fall.cause, rank=fall.rank, step=step)
             self.say("fall", cause=str(fall))
+        if fall.kind == "no room":
+            self.say("crowded", workers=self.workers)
         trace = self.job.folder / "error.txt"
         if fall.trace:
             write_atomic(trace, fall.trace)

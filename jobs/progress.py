@@ -139,6 +139,11 @@ class Watch:
         wanted = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
         self.say(f"waiting for room for {wanted} on the cluster; there is for {event['room']}")
 
+    def crowded(self, event: Event) -> None:
+        """The cluster is large enough, yet there was no place for the workers."""
+        wanted = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
+        self.say(f"others use the places of {wanted} (see `ray status`); trying again")
+
     def saved_early(self, event: Event) -> None:
         """Somebody asked for a save."""
         self.say(f"step {event['step']}: saved early ({event['why']})", style="bold")
@@ -220,6 +225,7 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "fault": Watch.left_out,
     "resized": Watch.resized,
     "waiting": Watch.waits,
+    "crowded": Watch.crowded,
     "placed": Watch.placed,
     "awaited": Watch.waits_for,
     "saved_early": Watch.saved_early,

@@ -67,23 +67,25 @@ def wanted(needs: Needs) -> tuple[list[Resources], list[dict[str, str]]]:
 def autoscales() -> bool:
     """Whether somebody brings nodes that are asked for.
 
-    Ray's monitor reports on every cluster; on those that nobody scales it calls the type of each
-    node `node_` and its id, else as the cluster's configuration does. The second version of the
-    autoscaler reports elsewhere.
+    Ray's monitor reports on every cluster. Where nobody scales it, it calls the type of a node
+    `node_` and its id, or nothing; an autoscaler knows the types of its configuration. The second
+    version of the autoscaler reports elsewhere.
     """
     from ray.autoscaler.v2.utils import is_autoscaler_v2
 
-    if is_autoscaler_v2():
-        return any(not name.startswith("node_") for name in types_by_v2())
+    types = types_by_v2() if is_autoscaler_v2() else types_by_v1()
+    return any(name and not name.startswith("node_") for name in types)
+
+
+def types_by_v1() -> list[str]:
+    """The types of nodes in the monitor's report."""
     report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or b"{}")
-    types = (report.get("autoscaler_report") or {}).get("active_nodes") or {}
-    return any(not name.startswith("node_") for name in types)
+    return list((report.get("autoscaler_report") or {}).get("active_nodes") or {})
 
 
 def types_by_v2() -> list[str]:
-    """The types of nodes that the autoscaler's second version tells of."""
+    """The same of the autoscaler's second version."""
     from ray.autoscaler.v2.sdk import get_cluster_status
 
     status = get_cluster_status(ray.get_runtime_context().gcs_address)
-    nodes = [*status.active_nodes, *status.idle_nodes]
-    return [node.ray_node_type_name for node in nodes]
+    return [node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)]

@@ -45,7 +45,9 @@ def wait(needs: Needs, say: Say) -> None:
         while found := of_room(nodes := nodes_of_cluster(), needs):
             waited = duration(time.monotonic() - began)
             count = sum(node.cpus > 0 for node in nodes)
-            say(f"waiting for the autoscaler, {waited}, {count} nodes to work on: {found[0].text}")
+            there = f"{count} node{'s' if count != 1 else ''}"
+            lack = found[0].text.partition("; ")[0]
+            say(f"waiting for the autoscaler ({waited}, {there} to work on): {lack}")
             time.sleep(LOOK_S)
     except BaseException:
         request_resources(bundles=[])

@@ -55,7 +55,7 @@ def nodes_of_cluster() -> list[Node]:
     nodes = [
         Node(
             node["NodeID"],
-            host if hosts.count(host) == 1 else f"{host}/{node['NodeID'][:6]}",
+            host if hosts.count(host) == 1 else f"{host}/{node['NodeID'][-6:]}",
             node["NodeManagerAddress"],
             node["Resources"],
             node["Labels"],

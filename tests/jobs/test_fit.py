@@ -286,7 +286,7 @@ def test_where_nodes_can_be_had_they_are_asked_for_and_waited_for(
     assert bundles == [{"CPU": 2}] * 4 + [{"CPU": 1.0}]
     assert labels == [{"role": "train"}] * 4 + [{}]
     out = wanted.console.file.getvalue()  # type: ignore[attr-defined]
-    assert "waiting for the autoscaler, 0s, 0 nodes to work on: no node of the cluster has" in out
+    assert "waiting for the autoscaler (0s, 0 nodes to work on): no node of the cluster has" in out
 
 
 @pytest.mark.parametrize(

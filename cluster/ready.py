@@ -13,7 +13,8 @@ from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray.autoscaler.sdk import request_resources
 from ray.experimental.internal_kv import _internal_kv_get
 
-from cluster.fit import Finding, Needs, of_looks, of_room
+from cluster.fit import Finding, Needs, of_room
+from cluster.looks import of_looks
 from cluster.room import Resources
 from cluster.survey import nodes_of_cluster, survey
 from llm.metrics import duration

@@ -6,16 +6,12 @@ driver's own machine alone is not asked, since the driver knows it. What a node'
 import says that the code is not there.
 """
 
-import glob
-import hashlib
-import importlib.metadata
-import platform
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +21,13 @@ from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.fit import Look, Needs, Node, Silent
-from cluster.network import Door, knock, neighbours
+from cluster.fit import Needs, Node
+from cluster.looks import Look, Silent
+from cluster.network import neighbours
+from cluster.scout import Errand, Scout, versions
 
 ANSWER_S = 30.0
 """Seconds that all nodes together may take to answer a question; actors start in one or two."""
-
-ROOT = Path(__file__).resolve().parent.parent
-
-CODE = ("llm", "cluster")
-"""Our packages whose files run on nodes."""
-
-
-@dataclass(frozen=True)
-class Errand:
-    """What a node is to look at."""
-
-    meeting: Path
-    """A folder in the storage with a file by the driver in it."""
-    texts: tuple[str, ...]
-    gpus: bool
 
 
 def nodes_of_cluster() -> list[Node]:
@@ -185,72 +168,3 @@ def knocked(nodes: list[Node], sent: list[Any]) -> dict[str, dict[str, str]]:
     said = answers(calls)
     ids = [node.id for node in nodes if node.name in doors]
     return {id: found for id, found in zip(ids, said, strict=True) if isinstance(found, dict)}
-
-
-# -- on the nodes ----------------------------------------------------------------------------------
-
-
-class Scout:
-    """The actor on a node."""
-
-    def __init__(self, node: str, address: str) -> None:
-        self.node, self.address = node, address
-
-    def look(self, errand: Errand) -> Look:
-        """What there is."""
-        return Look(
-            versions(),
-            self._storage(errand.meeting),
-            tuple(pattern for pattern in errand.texts if not is_there(pattern)),
-            gpu_bytes() if errand.gpus else None,
-        )
-
-    def _storage(self, folder: Path) -> str:
-        """Read the driver's word and repeat it."""
-        try:
-            word = (folder / "driver").read_text()
-        except OSError:
-            return "what the driver has written is not there"
-        try:
-            (folder / self.node).write_text(word)
-        except OSError as error:
-            return f"nothing can be written ({error.strerror})"
-        return ""
-
-    def open(self) -> int:
-        """Let the others in; the port."""
-        self.door = Door(self.address)
-        return self.door.port
-
-    def knock(self, doors: dict[str, tuple[str, int]]) -> dict[str, str]:
-        """Try the others' doors."""
-        return knock(doors)
-
-
-def versions() -> dict[str, str]:
-    """Of what must be the same everywhere."""
-    packages = {name: importlib.metadata.version(name) for name in ("ray", "torch")}
-    return {"python": platform.python_version(), **packages, "code": code_digest()}
-
-
-def code_digest() -> str:
-    """Of our files."""
-    digest = hashlib.sha256()
-    for path in sorted(file for package in CODE for file in (ROOT / package).glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def is_there(pattern: str) -> bool:
-    """Whether a pattern stands for anything here."""
-    return any(True for _ in glob.iglob(pattern, recursive=True))
-
-
-def gpu_bytes() -> int:
-    """Memory of the smallest GPU; 0 if torch finds none."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return 0
-    count = torch.cuda.device_count()
-    return min(torch.cuda.get_device_properties(one).total_memory for one in range(count))

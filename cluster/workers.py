@@ -311,14 +311,15 @@ class Groups:
         if fall.kind in ("fall", "preemption"):
             self.note("fall", cause=fall.cause, rank=fall.rank, step=step)
             self.say("fall", cause=str(fall))
-        if fall.kind == "no room":
+        demand = self.job.demand
+        if fall.kind == "no room" and room_in(usable_nodes(demand), demand) >= self.workers:
             self.say("crowded", workers=self.workers)
         trace = self.job.folder / "error.txt"
         if fall.trace:
             write_atomic(trace, fall.trace)
         self.leave_if_asked()
-        self.most = self.workers - 1 if fall.kind == "no room" else self.job.demand.most
-        self.most = max(self.most, self.job.demand.least)
+        self.most = self.workers - 1 if fall.kind == "no room" else demand.most
+        self.most = max(self.most, demand.least)
         self.patience = self.patience.after(fall.kind, self.saved())
         if spent := self.patience.spent(self.job.cluster, fall):
             where = f"; the whole traceback: {trace}" if fall.trace else ""

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from cluster import ready
-from cluster.fit import Look, Needs, Node, Silent
+from cluster.fit import Needs, Node
+from cluster.looks import Look, Silent
 from jobs.facts import gather
 from jobs.fit import require_fit
 from jobs.load import load

@@ -45,6 +45,8 @@ class Sign:
     """Whether a machine of its group will be reclaimed, as its cloud says."""
     actor: Any = None
     """Its handle."""
+    node: str = ""
+    """Ray's name for its machine."""
 
 
 @dataclass(frozen=True)

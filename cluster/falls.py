@@ -6,7 +6,7 @@ what they say counts least.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ray.exceptions import RayActorError
@@ -17,7 +17,7 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import PreemptionError
 
-from cluster.exchange import Told
+from cluster.exchange import Sign, Told
 from llm.errors import UserError
 from llm.faults import RolledBack
 from llm.fell import Fell
@@ -32,12 +32,13 @@ COLLATERAL = (
 
 KILLED = "the worker was killed"
 RECLAIMED = "its node was reclaimed"
+NODE_DIED = "its node died"
 
 DEATHS = {
     "low on memory": "killed by Ray, as its machine ran low on memory",
-    "ode has died": "its node died",
-    "node was terminated": "its node died",
-    "node died": "its node died",
+    "ode has died": NODE_DIED,
+    "node was terminated": NODE_DIED,
+    "node died": NODE_DIED,
     "owner": "its owner died",
 }
 """What Ray says of dead actors, in our words."""
@@ -127,9 +128,13 @@ def death(error: Exception) -> RayActorError | None:
 def said_of(error: RayActorError) -> str:
     """A death in our words."""
     text = str(error)
-    return next(
-        (ours for theirs, ours in DEATHS.items() if theirs in text), "the worker was killed"
-    )
+    return next((ours for theirs, ours in DEATHS.items() if theirs in text), KILLED)
+
+
+def with_node(fall: Fall, signs: Iterable[Sign], alive: set[str]) -> Fall:
+    """The same, seen a moment later: a worker is missed sooner than the node that it was on."""
+    lost = {sign.rank for sign in signs if sign.node not in alive}
+    return replace(fall, cause=NODE_DIED) if fall.cause == KILLED and fall.rank in lost else fall
 
 
 def is_collateral(fall: Told | Fell) -> bool:

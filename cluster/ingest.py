@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import ray
 import ray.data
-import ray.train
-from ray.data import DataContext, Dataset, ExecutionResources, TaskPoolStrategy
+from ray.data import DataContext, DataIterator, Dataset, ExecutionResources, TaskPoolStrategy
 
 from cluster.datasets import in_order, work_on
 from llm.data import Block, Cursor, Sequences
@@ -165,24 +164,26 @@ class Stream:
                 yield {"ids": block.ids, "position": block.position, "row": block.row}
 
 
-class InOrder(ray.train.DataConfig):
-    """Deals whole blocks to workers in turn; Ray Train's own choice would cut off tail rows."""
+def shares_of(
+    stream: Stream, read_ahead: int, labels: Mapping[str, str] | None = None
+) -> list[DataIterator]:
+    """The stream, dealt to its workers, whole blocks in turn, as soon as all of them read.
 
-    def __init__(self, read_ahead: int, labels: Mapping[str, str] | None = None) -> None:
-        super().__init__()
-        self.read_ahead, self.labels = read_ahead, labels or {}
+    It is made on nodes with these labels, if there are any.
 
-    def configure(
-        self, datasets: dict[str, Dataset], world_size: int, *_: Any, **__: Any
-    ) -> list[dict[str, Any]]:
-        """The worker's share of each dataset, by rank."""
-        shares: list[dict[str, Any]] = [{} for _ in range(world_size)]
-        for name, dataset in datasets.items():
-            keep_order(dataset.context, self.read_ahead)
-            work_on(self.labels, dataset.context)
-            for rank, split in enumerate(dataset.streaming_split(world_size, equal=False)):
-                shares[rank][name] = split
-        return shares
+    Not by Ray Train, which would cut off tail rows, and have an actor of its own do this only when
+    the workers are up: two process starts later, which cost every recovery seconds.
+    """
+    dataset = stream.dataset()
+    keep_order(dataset.context, read_ahead)
+    work_on(labels or {}, dataset.context)
+    return dataset.streaming_split(stream.dealing.workers, equal=False)
+
+
+def dismiss(shares: list[DataIterator]) -> None:
+    """End a stream that nobody reads any more."""
+    for share in shares[:1]:  # one actor deals to all
+        ray.kill(share._coord_actor)  # type: ignore[attr-defined]
 
 
 def keep_order(context: DataContext, read_ahead: int) -> None:
@@ -196,9 +197,9 @@ def keep_order(context: DataContext, read_ahead: int) -> None:
     )
 
 
-def blocks_of(shard: ray.data.DataIterator, micro_batch: int) -> Iterator[Block]:
+def blocks_of(share: DataIterator, micro_batch: int) -> Iterator[Block]:
     """A worker's share as micro batches."""
-    batches = shard.iter_batches(
+    batches = share.iter_batches(
         batch_size=None,  # type: ignore[arg-type]  # blocks as they are
         batch_format="numpy",
         prefetch_batches=4,

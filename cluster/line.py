@@ -33,11 +33,17 @@ class Line(Wishes):
     """One worker's end; also the place where its training looks for wishes."""
 
     def __init__(
-        self, exchange: Any, group: int, rank: int, actor: Any, fence: Callable[[], bool]
+        self,
+        exchange: Any,
+        group: int,
+        rank: int,
+        actor: Any,
+        node: str,
+        fence: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self.exchange, self.group, self.rank, self.actor = exchange, group, rank, actor
-        self.fence = fence
+        self.exchange, self.group, self.rank = exchange, group, rank
+        self.actor, self.node, self.fence = actor, node, fence
         self.host = socket.gethostname()
         self.doing, self.step, self.since = "start", 0, time.monotonic()
         self.answered = time.monotonic()
@@ -97,9 +103,17 @@ class Line(Wishes):
     def sign(self) -> Sign:
         """How it gets on."""
         idle = time.monotonic() - self.since
-        place = self.group, self.rank, self.host
         return Sign(
-            *place, self.doing, self.step, idle, self.begun, is_preempted(), actor=self.actor
+            self.group,
+            self.rank,
+            self.host,
+            self.doing,
+            self.step,
+            idle,
+            self.begun,
+            is_preempted(),
+            self.actor,
+            self.node,
         )
 
     def hear(self, orders: Orders) -> None:
@@ -128,7 +142,8 @@ def is_preempted() -> bool:
 def line_to(exchange: Any, group: int, fence: Callable[[], bool], folder: Path) -> Iterator[Line]:
     """A line that is open inside the block, and tells of an error that ends it."""
     rank = ray.train.get_context().get_world_rank()
-    line = Line(exchange, group, rank, ray.get_runtime_context().current_actor, fence)
+    here = ray.get_runtime_context()
+    line = Line(exchange, group, rank, here.current_actor, here.get_node_id(), fence)
     threading.Thread(target=line.talk, daemon=True).start()
     try:
         with telling_where(line.rank, lambda: line.step, folder):

@@ -15,7 +15,8 @@ from llm.errors import Stopped
 from llm.metrics import Event
 from llm.outside import Outside, Strategy
 
-Loop = Callable[[Any, Outside], Event]
+Loop = Callable[..., Event]
+"""Called with a task, the outside and, if there is a stream, the worker's share of it."""
 
 
 class Task(Protocol):
@@ -41,6 +42,8 @@ class Place:
     cpus: int
     fence: Callable[[], bool]
     strategy: Strategy
+    shares: list[Any]
+    """Of a stream, by rank."""
 
 
 def work(config: dict[str, Place]) -> Event | Stopped:
@@ -55,7 +58,7 @@ def work(config: dict[str, Place]) -> Event | Stopped:
     with line_to(place.exchange, place.group, place.fence, folder) as line:
         outside = Outside(line.emit, line, line.may_write, line.beat, place.strategy)
         try:
-            return place.loop(place.task, outside)
+            return place.loop(place.task, outside, *place.shares[line.rank :][:1])
         except Stopped as stopped:
             return stopped
 

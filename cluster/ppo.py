@@ -31,6 +31,7 @@ from llm.experience import Texts
 from llm.metrics import Emit, Event
 from llm.model import Transformer
 from llm.outside import Outside, always
+from llm.ppo_memory import WRITTEN_TOGETHER
 from llm.ppo_models import read_judge
 from llm.ppo_run import PpoRun
 from llm.ppo_run import ppo as ppo_here
@@ -117,9 +118,12 @@ def learn_apart(crew: Crew, task: PpoTask, outside: Outside) -> Event:
     return PpoRun(task, outside, partial(remote_roles, crew)).run()
 
 
-def remote_roles(crew: Crew, task: PpoTask, on: Setting, policy: Transformer) -> "Remote":
+def remote_roles(
+    crew: Crew, task: PpoTask, on: Setting, policy: Transformer, beat: Callable[[], None]
+) -> "Remote":
     """This worker's share of the actors."""
-    return Remote(own_share(crew.writers, on.world), own_share(crew.judges, on.world), policy)
+    writers, judges = own_share(crew.writers, on.world), own_share(crew.judges, on.world)
+    return Remote(writers, judges, policy, beat)
 
 
 def own_share(actors: list[Any], world: World) -> list[Any]:
@@ -128,10 +132,12 @@ def own_share(actors: list[Any], world: World) -> list[Any]:
 
 
 class Remote:
-    """Roles (`llm.roles`) that actors play."""
+    """Roles (`llm.roles`) that actors play; every part of what they do is a sign of life here."""
 
-    def __init__(self, writers: list[Any], judges: list[Any], policy: Transformer) -> None:
-        self.writers, self.judges = writers, judges
+    def __init__(
+        self, writers: list[Any], judges: list[Any], policy: Transformer, beat: Callable[[], None]
+    ) -> None:
+        self.writers, self.judges, self.beat = writers, judges, beat
         self.follow(policy)
 
     def follow(self, policy: Transformer) -> None:
@@ -140,28 +146,44 @@ class Remote:
         self.weights = ray.put(arrays)
 
     def write(self, prompts: list[list[int]], keys: list[Key], manner: Manner) -> list[Answers]:
-        """Each writer takes consecutive prompts."""
+        """Each writer takes consecutive prompts, and answers as many at a time as it would write
+        together anyway.
+        """
         share = -(-len(prompts) // len(self.writers))
-        starts = range(0, len(prompts), share)
         asked = [
             # In a list the reference is passed as it is, and fetched only by who needs it.
-            writer.write.remote([self.weights], prompts[i : i + share], keys[i : i + share], manner)
-            for writer, i in zip(self.writers, starts, strict=False)
+            writer.write.remote([self.weights], prompts[part], keys[part], manner)
+            for number, writer in enumerate(self.writers)
+            for part in slices(number * share, min((number + 1) * share, len(prompts)))
         ]
-        return [answers for part in fetched(asked) for answers in part]
+        return [answers for part in self._fetch(asked) for answers in part]
 
     def reference(self, parts: list[Texts]) -> Later:
         """Micro batches go to the judges in turn."""
         asked = [self._judge(i).reference.remote(part) for i, part in enumerate(parts)]
-        return partial(fetched, asked)
+        return partial(self._fetch, asked)
 
     def rewards(self, parts: list[Texts], prompts: list[list[Prompt]]) -> Later:
         """Micro batches go to the judges in turn."""
         pairs = enumerate(zip(parts, prompts, strict=True))
-        return partial(fetched, [self._judge(i).rewards.remote(*pair) for i, pair in pairs])
+        asked = [self._judge(i).rewards.remote(*pair) for i, pair in pairs]
+        return partial(self._fetch, asked)
 
     def _judge(self, number: int) -> Any:
         return self.judges[number % len(self.judges)]
+
+    def _fetch(self, asked: list[ObjectRef]) -> list[Any]:
+        waiting = asked
+        while waiting:
+            _, waiting = ray.wait(waiting)
+            self.beat()
+        return fetched(asked)
+
+
+def slices(start: int, stop: int) -> list[slice]:
+    """Of what is written together."""
+    starts = range(start, stop, WRITTEN_TOGETHER)
+    return [slice(one, min(one + WRITTEN_TOGETHER, stop)) for one in starts]
 
 
 def fetched(asked: list[ObjectRef]) -> list[Any]:

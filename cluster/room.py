@@ -76,6 +76,11 @@ def usable_nodes(demand: Demand) -> list[Resources]:
     ]
 
 
+def alive_nodes() -> set[str]:
+    """Ray's names of the nodes that there are."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
 def ask_for(demand: Demand, workers: int) -> None:
     """Have an autoscaler, if there is one, hold this much ready; no workers: nothing."""
     spare = [{"CPU": 1.0}] * int(demand.spare_cpus if workers else 0)

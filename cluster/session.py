@@ -1,5 +1,7 @@
 """One Ray session: the cluster that RAY_ADDRESS names, or a small one of our own on this machine.
 
+Inside a job Ray has set RAY_ADDRESS, so a job never starts a cluster of its own.
+
 Our own has more logical CPUs than the machine has cores, because Ray Data gets none of those that
 training workers hold, and an ingest without a CPU never starts. It is closed to others by the
 token that Ray keeps for this user, and its dashboard listens on loopback.
@@ -11,15 +13,18 @@ How soon a node that has lost its power counts as gone is up to who starts the c
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import ray
 from ray.data import DataContext  # sets up log handlers, which `quieten` turns down
+from ray.exceptions import AuthenticationError
 
+from cluster.access import require_listener
 from cluster.config import ClusterConfig
 from cluster.datasets import work_on
+from llm.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,12 +33,16 @@ LIGHT_CPUS = 2
 
 OBJECT_STORE_BYTES = 1 << 30
 
-WORKER_ENVIRONMENT = {
+MEMORY = {
     # glibc hands big tensors back to the kernel at every free and faults them in again at the
     # next allocation: 265,000 page faults a step, 1.25-1.6x the time (measured, 13.8M parameters).
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "68719476736",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+WORKER_ENVIRONMENT = {
+    **MEMORY,
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
 }
 
@@ -53,17 +62,18 @@ QUIET = {
 
 
 @contextmanager
-def session(config: ClusterConfig, actors: int = 0) -> Iterator[None]:
+def session(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> Iterator[None]:
     """Be connected to Ray inside the block; an own cluster ends with it.
 
-    It has room for the workers, the stream and so many actors of a worker's size. All work on text
-    that begins in this process goes to the nodes that are there for it.
+    It has room for the workers, the stream and so many actors of a worker's size, and at least so
+    many logical CPUs. All work on text that begins in this process goes
+    to the nodes that are there for it.
     """
     work_on(config.data.labels, DataContext.get_current())
     if ray.is_initialized():
         yield
         return
-    connect(config, actors)
+    connect(config, actors, cpus)
     try:
         yield
     finally:
@@ -91,22 +101,69 @@ def dashboard() -> str | None:
     return f"http://{url}" if url else None
 
 
-def connect(config: ClusterConfig, actors: int) -> None:
+def cpus_of(config: ClusterConfig, actors: int = 0) -> int:
+    """Logical CPUs that a training takes, with its stream and actors of a worker's size."""
+    busy = (config.most_workers + actors) * config.cpus_per_worker
+    return busy + config.ingest_cpus + LIGHT_CPUS
+
+
+def connect(config: ClusterConfig, actors: int, cpus: int) -> None:
     """Join the cluster of RAY_ADDRESS, else start one here."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     quieten()
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "local"):
+        join(address)
         return
-    busy = (config.most_workers + actors) * config.cpus_per_worker
-    wanted = busy + config.ingest_cpus + LIGHT_CPUS
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, wanted),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=True,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT},
-    )
+    with environment(WORKER_ENVIRONMENT):
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, cpus_of(config, actors), cpus),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=True,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Processes started inside the block, and all that those start, have these variables.
+
+    As a `runtime_env` they would cost every worker process a second start of Python, 0.6 s of a
+    core (measured), and a training's group is eight such processes.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def join(address: str) -> None:
+    """Be a driver of the cluster at an address; UserError if that is none, or does not let us."""
+    if address.startswith(("http://", "https://", "ray://")):
+        raise UserError(
+            f"RAY_ADDRESS={address}: a run here cannot reach into a cluster from outside; send it "
+            "there with `python -m jobs submit`, or give, on a node of it, its GCS, HOST:6379"
+        )
+    if address != "auto":
+        require_listener(address)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": MEMORY},
+        )
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"RAY_ADDRESS={address}: the cluster cannot be joined: {said} If it has a token, set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        ) from error

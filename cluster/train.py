@@ -1,24 +1,21 @@
 """Pretraining on Ray Train: the same loop in W workers, fed by one ordered stream.
 
-Workers come and go in groups (`cluster.workers`). Whenever one starts, the dataset factory reads
-the newest checkpoint's cursor and builds the stream from there, for as many workers as there are
-now, and every worker loads that very checkpoint. Checkpoints are ours (`llm.checkpoint`): one
+Workers come and go in groups (`cluster.workers`). Whenever one starts, the stream is built from the
+newest checkpoint's cursor on, for as many workers as there are now, and every worker loads that
+very checkpoint. Checkpoints are ours (`llm.checkpoint`): one
 rename commits weights and data position together, while Ray Train would commit them at its
 controller's next poll.
 """
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any
 
-import ray.train
-from ray.data import Dataset
+from ray.data import DataIterator
 
 from cluster.config import ClusterConfig
-from cluster.ingest import Dealing, InOrder, Stream, blocks_of
+from cluster.ingest import Dealing, Stream, blocks_of, shares_of
 from cluster.room import demand_of, stream_cpus
 from cluster.workers import Job, on_workers
 from llm import checkpoint
@@ -28,30 +25,6 @@ from llm.outside import Outside, always
 from llm.pretrain import pretraining
 from llm.task import PretrainTask, sequences_of
 from llm.units import units_of
-
-
-@dataclass(frozen=True)
-class StreamFactory:
-    """Called by Ray Train at the start of a worker group: the rest of the task's stream."""
-
-    task: PretrainTask
-    cluster: ClusterConfig
-    workers: int
-
-    def __call__(self) -> Dataset:
-        """The stream from the newest checkpoint on."""
-        task = self.task
-        found = checkpoint.steps(task.checkpoints)[-1:]  # whole, as was settled before
-        position = checkpoint.read_position(found[0]) if found else checkpoint.Position()
-        needed = (task.train.steps - position.step) * task.train.batch
-        return Stream(
-            sequences_of(task),
-            position.cursor,
-            needed,
-            Dealing(task.train.batch, task.train.micro_batch, self.workers),
-            units_of(task.data).bytes,
-            self.cluster.ingest_cpus,
-        ).dataset()
 
 
 def pretrain(
@@ -66,23 +39,29 @@ def pretrain(
         demand_of(cluster, spare_cpus=stream_cpus(cluster)),
         task.train.checkpoint.mirror,
         fence,
-        partial(streams, task, cluster),
+        partial(deal, task, cluster),
     )
     return on_workers(job, emit)
 
 
-def streams(task: PretrainTask, cluster: ClusterConfig, workers: int) -> dict[str, Any]:
-    """What Ray Train is to deal to so many workers."""
-    return {
-        "datasets": {"train": StreamFactory(task, cluster, workers)},
-        "dataset_config": InOrder(cluster.read_ahead, cluster.data.labels),
-    }
+def deal(task: PretrainTask, cluster: ClusterConfig, workers: int) -> list[DataIterator]:
+    """The rest of the task's stream, from the newest checkpoint on: the share of each worker."""
+    found = checkpoint.steps(task.checkpoints)[-1:]  # whole, as was settled before
+    position = checkpoint.read_position(found[0]) if found else checkpoint.Position()
+    stream = Stream(
+        sequences_of(task),
+        position.cursor,
+        (task.train.steps - position.step) * task.train.batch,
+        Dealing(task.train.batch, task.train.micro_batch, workers),
+        units_of(task.data).bytes,
+        cluster.ingest_cpus,
+    )
+    return shares_of(stream, cluster.read_ahead, cluster.data.labels)
 
 
-def learn_text(task: PretrainTask, outside: Outside) -> Event:
+def learn_text(task: PretrainTask, outside: Outside, share: DataIterator) -> Event:
     """What every worker of a pretraining runs."""
-    shard = ray.train.get_dataset_shard("train")
-    stream = started(blocks_of(shard, task.train.micro_batch))
+    stream = started(blocks_of(share, task.train.micro_batch))
     run, recipe = pretraining(task, outside)
     return run.run(lambda _: recipe.as_portions(stream))
 

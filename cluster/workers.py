@@ -21,17 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.data import DataIterator
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
-from cluster.falls import RECLAIMED, Fall, fall_of
+from cluster.falls import RECLAIMED, Fall, fall_at_start, fall_of, with_node
+from cluster.ingest import dismiss
 from cluster.interface import group_config
 from cluster.patience import Patience
 from cluster.place import Introduced, Loop, Place, Task, work
-from cluster.room import Demand, ask_for, room_in, usable_nodes
+from cluster.room import Demand, alive_nodes, ask_for, room_in, usable_nodes
 from cluster.stop import Stop, asked_to_stop
 from cluster.watchdog import LATE_S, awaited, hung
 from llm import checkpoint, events
@@ -59,13 +61,13 @@ FAIL_AT_ONCE = FailureConfig(
     max_preemption_failures=0,
 )
 
-Streams = Callable[[int], dict[str, Any]]
-"""Data sets for so many workers, as arguments of TorchTrainer."""
+Deal = Callable[[int], list[DataIterator]]
+"""A stream that goes on where the newest checkpoint is: the shares of so many workers."""
 
 
-def no_streams(_: int) -> dict[str, Any]:
-    """Workers that find their data themselves."""
-    return {}
+def nothing(_: int) -> list[DataIterator]:
+    """For workers that find their data themselves."""
+    return []
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Job:
     mirror: str | None
     """Where copies of the checkpoints are."""
     fence: Callable[[], bool] = always
-    streams: Streams = no_streams
+    deal: Deal = nothing
 
     @property
     def folder(self) -> Path:
@@ -88,7 +90,7 @@ class Job:
 
 
 def on_workers(job: Job, emit: Emit) -> Event:
-    """Run the job's loop(task, outside) in every worker; returns what the first worker's does."""
+    """Run the job's loop in every worker; returns what the first worker's does."""
     with asked_to_stop() as stop, groups(job, emit, stop) as training:
         return training.run()
 
@@ -173,7 +175,7 @@ class Groups:
         return room
 
     def live(self, workers: int) -> Event | Stopped | Fall:
-        """Begin a group and attend to it until it ends."""
+        """A group, from its beginning to its end."""
         if self.workers not in (0, workers):
             self.note("resized", workers_from=self.workers, workers_to=workers)
             self.say("resized", workers_from=self.workers, workers_to=workers)
@@ -181,7 +183,17 @@ class Groups:
         self.ending, self.reclaimed, self.hosts = None, False, {}
         settle(self.job.task.checkpoints, self.job.mirror, may_write=self.job.fence, say=self.emit)
         ray.get(self.exchange.begin.remote(self.number))
-        fit = Fit(self.trainer())
+        try:
+            shares = self.job.deal(workers)
+        except Exception as error:  # of a storage, perhaps, that will be there in a moment
+            return fall_at_start(error)
+        try:
+            return self.outlive(Fit(self.trainer(shares)))
+        finally:
+            dismiss(shares)
+
+    def outlive(self, fit: Fit) -> Event | Stopped | Fall:
+        """Attend to a group until it ends."""
         fit.start()
         begun = time.monotonic()
         while fit.is_alive():
@@ -192,14 +204,15 @@ class Groups:
             return fit.value
         if self.ending:
             return self.ending
-        fall = fall_of(fit.error, news.fallen, range(workers))
+        fall = fall_of(fit.error, news.fallen, range(self.workers))
+        fall = with_node(fall, news.signs, alive_nodes())
         if fall.rank is not None and len(set(self.hosts.values())) > 1:
             fall = replace(fall, host=self.hosts.get(fall.rank))
         # A node may be gone sooner than announced.
         taken = self.reclaimed and fall.kind == "fall" and not fall.trace
         return replace(fall, kind="preemption", cause=RECLAIMED) if taken else fall
 
-    def trainer(self) -> TorchTrainer:
+    def trainer(self, shares: list[DataIterator]) -> TorchTrainer:
         """Ray Train's description of the next group."""
         job, cluster = self.job, self.job.cluster
         place = Place(
@@ -210,6 +223,7 @@ class Groups:
             cluster.cpus_per_worker,
             job.fence,
             cluster.strategy,
+            shares,
         )
         return TorchTrainer(
             work,  # type: ignore[arg-type]
@@ -230,7 +244,6 @@ class Groups:
             torch_config=group_config(
                 cluster.gpus_per_worker > 0, max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
             ),
-            **job.streams(self.workers),
         )
 
     # -- while it works --

@@ -1,4 +1,4 @@
-"""How a model is served: frozen records, neither torch nor ray."""
+"""How a model is served, and what Kubernetes lends: frozen records, neither torch nor ray."""
 
 from dataclasses import field
 from typing import Annotated, Literal
@@ -116,3 +116,98 @@ class ServeConfig:
     """What is kept out."""
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     """What people say about answers."""
+
+
+@record
+class PodsConfig:
+    """Pods of one kind. Requests are limits: what is promised is there, and no more is taken."""
+
+    cpus: Auto[Count] = auto
+    """Cores of a pod; auto: head 2; data `ingest_cpus` and two more; workers `cpus_per_worker`."""
+    memory: Auto[Count] = auto
+    """GiB of a pod; auto: four for each core, half of it at most for Ray's object store."""
+    select: dict[str, str] = field(default_factory=dict)
+    """Labels of the nodes on which they may run."""
+
+
+@record
+class DataPodsConfig(PodsConfig):
+    """Pods that read, clean and tokenise."""
+
+    max: Count = 4
+    """Pods at most; one is always there, the others come and go with the load."""
+
+
+@record
+class WorkerPodsConfig(PodsConfig):
+    """Pods that train."""
+
+    workers: Count = 1
+    """Training workers in a pod."""
+
+
+@record
+class VolumeConfig:
+    """The folder that all pods share (ReadWriteMany): a claim that is there, or a new one."""
+
+    claim: str | None = None
+    """Name of a PersistentVolumeClaim."""
+    size: Count | None = None
+    """GiB of a new one."""
+    storage_class: str | None = None
+    """StorageClass of a new one; none: the cluster's default."""
+
+
+@record
+class S3Config:
+    """Access to s3:// shards and mirrors."""
+
+    secret: str
+    """Secret with the keys access_key_id and secret_access_key."""
+    endpoint: str | None = None
+    """URL of the service; none: AWS."""
+    region: str | None = None
+    """Region; none: that of the client's defaults."""
+
+
+@record
+class HeadStateConfig:
+    """Where the head keeps the cluster's state, so that a new head takes over living pods."""
+
+    redis: str | None = None
+    """HOST:PORT of a Redis; none: a volume, which KubeRay 1.7 offers behind a feature gate,
+    GCSFaultToleranceEmbeddedStorage."""
+    secret: str | None = None
+    """Secret whose key `password` opens the Redis."""
+
+
+@record
+class KubernetesConfig:
+    """What KubeRay is asked for; `python -m jobs render` writes the manifests."""
+
+    image: str
+    """Container image with this program (deploy/Dockerfile), by tag or digest."""
+    storage: VolumeConfig
+    """What `storage` of the file is in the pods: a volume at /storage."""
+    namespace: str = "default"
+    """Namespace of everything."""
+    pull_secret: str | None = None
+    """Secret of the image's registry."""
+    token_secret: str | None = None
+    """Secret whose key `auth_token` is Ray's token; none: KubeRay makes one for each cluster."""
+    keys_secret: str | None = None
+    """Secret whose key `keys.txt` is a file of hashed API keys (`python -m jobs key`); serving
+    wants one."""
+    s3: S3Config | None = None
+    """Access to s3://."""
+    head: PodsConfig = field(default_factory=PodsConfig)
+    """The pod of the driver, the dashboard and Ray's own state."""
+    data: DataPodsConfig = field(default_factory=DataPodsConfig)
+    """Pods without GPUs that feed the workers."""
+    workers: WorkerPodsConfig = field(default_factory=WorkerPodsConfig)
+    """Pods that train."""
+    fault_tolerance: HeadStateConfig | None = None
+    """Whether a cluster outlives its head. A training needs it not: its driver is on the head, and
+    the job goes on from the newest checkpoint."""
+    queue: str | None = None
+    """A LocalQueue of Kueue that admits the job; then it gets all pods or none, no autoscaling."""

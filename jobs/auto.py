@@ -12,9 +12,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.config import ClusterConfig
-from jobs.spec import ExampleStage, PpoStage, PretrainStage, ServeStage, TokenizerStage
+from jobs.spec import (
+    ExampleStage,
+    PpoStage,
+    PretrainStage,
+    SearchStage,
+    ServeStage,
+    TokenizerStage,
+)
 from llm.config import CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
 from llm.size import parameters
+from tune.config import ResourcesConfig
 
 VOCAB_SIZE = 8192
 LARGEST_MICRO_BATCH = 8
@@ -133,6 +141,18 @@ def served(stage: ServeStage, context: int, machines: ClusterConfig) -> ServeSta
         engine=replace(engine, tokens=tokens, cpus=cpus),
         autoscaling=replace(scaling, target=target),
     )
+
+
+def searched(stage: SearchStage, machines: ClusterConfig) -> SearchStage:
+    """What one trial takes: small workers, so that many trials run side by side."""
+    each = stage.each
+    workers = machines.most_workers if each.workers == auto else each.workers
+    gpus = machines.gpus_per_worker if each.gpus_per_worker == auto else each.gpus_per_worker
+    cpus = each.cpus_per_worker
+    if cpus == auto:
+        cpus = 1 if machines.cpus_per_worker == auto else machines.cpus_per_worker
+    resources = ResourcesConfig(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
+    return replace(stage, each=resources)
 
 
 S = TypeVar("S", bound=LoopConfig)

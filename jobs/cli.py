@@ -1,25 +1,23 @@
-"""The command line: check, plan, run, rehearse, generate, serve, chat, key, audit, schema, version.
+"""The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
+schema, version.
 
-What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
-for the rest; Ctrl-C and SIGTERM end with 130. torch and ray are imported by the commands that need
-them, inside, so that everything else answers at once.
+Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
+torch and ray are imported by the commands that need them, inside, so that everything else answers
+at once.
 """
 
-import errno
-import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs import submit_cli
 from jobs.graph import order
 from jobs.load import load
+from jobs.plainly import File, Overrides, sigterm_is_ctrl_c, told_plainly
 from jobs.plan import resolve
 from jobs.version import installed
-from llm.errors import Stopped, TrainingError, UserError
 
 app = typer.Typer(
     name="humpty",
@@ -29,60 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-File = Annotated[str, typer.Argument(help="The spec, a YAML file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="KEY=VALUE",
-        help="Values laid over the file: stages.pretrain.optim.lr=1e-3",
-        show_default=False,
-    ),
-]
-
-STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What disks refuse."""
-
-
-@contextmanager
-def told_plainly(again: str = "goes on where it was") -> Iterator[None]:
-    """Mistakes of the user become a message and an exit code; bugs keep their traceback.
-
-    again: what the same command does after Ctrl-C.
-    """
-    try:
-        yield
-    except (Stopped, TrainingError) as error:
-        typer.echo(f"{error}\nTo go on:\n  {same_command()}", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except UserError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(error.exit_code) from None
-    except OSError as error:
-        if error.errno not in STORAGE:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = "make room or mend it, then the same command goes on"
-        typer.echo(f"{where}{error.strerror}; {remedy}:\n  {same_command()}", err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        typer.echo(f"\nStopped. The same command {again}:\n  {same_command()}", err=True)
-        raise typer.Exit(130) from None
-
-
-def same_command() -> str:
-    """What was typed, for a shell."""
-    return shlex.join(["python", "-m", "jobs", *sys.argv[1:]])
-
-
-@contextmanager
-def sigterm_is_ctrl_c() -> Iterator[None]:
-    """Inside the block SIGTERM interrupts as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()
@@ -116,6 +60,23 @@ def run(file: File, overrides: Overrides = None) -> None:
         from jobs.run import run as run_spec
 
         run_spec(spec)
+
+
+@app.command()
+def render(
+    file: File,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the manifests.", show_default=False)
+    ] = Path("manifests"),
+) -> None:
+    """Write manifests for KubeRay: a job that runs a spec, a cluster, a service."""
+    with told_plainly():
+        from rich.console import Console
+
+        from jobs.render import render as render_manifests
+
+        render_manifests(load(file, overrides or ()), out, Console())
 
 
 @app.command()
@@ -259,6 +220,20 @@ def audit(
 
 
 @app.command()
+def top(
+    target: Annotated[
+        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Watch how a run gets on, from anywhere its folder can be seen."""
+    with told_plainly():
+        from jobs.top import top as watch_run
+
+        watch_run(target, overrides or [])
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     from jobs.schema import text
@@ -270,6 +245,9 @@ def schema() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(f"humpty {installed('humpty')}")
+
+
+app.add_typer(submit_cli.app)
 
 
 def main() -> None:

@@ -39,7 +39,9 @@ def estimate(
     bf16 = stage.precision == "bf16"
     return Estimate(
         parameters=parameters(stage.model, vocab),
-        bytes_per_worker=bytes_per_worker(stage.model, vocab, stage.micro_batch, bf16),
+        bytes_per_worker=bytes_per_worker(
+            stage.model, vocab, stage.micro_batch, bf16, gpu=cluster.gpus_per_worker > 0
+        ),
         flops=flops,
         seconds=flops / speed,
         speed="as fast as the last run here" if facts.flops_per_second else assumed,

@@ -144,7 +144,7 @@ def refresh(facts: Facts, spec: Spec) -> Facts:
     """The same with the artifacts as they are now."""
     return replace(
         facts,
-        artifacts={name: artifacts_in(spec.folder / name) for name in expanded(spec.stages)},
+        artifacts={name: artifacts_in(spec.place(name)) for name in expanded(spec.stages)},
         flops_per_second=speed_in(Path(spec.storage)),
     )
 

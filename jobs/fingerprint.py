@@ -24,6 +24,12 @@ FORMAT = 3
 OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch")
 """What changes no training."""
 
+AMOUNTS = {
+    "sweep": ("trials", "hours", "tokens"),
+    "scaling": ("budgets", "depths", "predict", "hold_out", "bootstrap"),
+}
+"""How much a search does: it goes on in its folder when there is to be more."""
+
 WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     # digests stand for files
     "corpus": (
@@ -40,6 +46,8 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "dpo": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
     "ppo": (*OF_LOOP, "data.*.shards", "prompts", "actors", "rule"),
     "generate": (),
+    "sweep": (*AMOUNTS["sweep"], "concurrent", "each"),
+    "scaling": (*AMOUNTS["scaling"], "concurrent", "each"),
 }
 """Per kind of stage, the fields that do not change its result; `*` is any name or number."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs import rules
 from jobs.diagnose import diagnose
+from jobs.inside import outputs_from
 from jobs.overrides import override
 from jobs.spec import (
     CorpusStage,
@@ -27,16 +28,27 @@ from jobs.spec import (
     data_sets,
     references,
 )
+from jobs.sweep_rules import of_searches
 from jobs.yaml_source import Keys, Problem, Source, read, report
 from llm.config import DataConfig, LoopConfig
 
 
 def load(file: str, overrides: Iterable[str] = ()) -> Spec:
     """The spec of a file with `a.b=c` laid over it; SpecError lists every problem."""
+    return with_paths(as_written(file, overrides))
+
+
+def as_written(file: str, overrides: Iterable[str] = ()) -> Spec:
+    """The same with relative paths where they were written so."""
     overrides = tuple(overrides)
     source = read(file)
     for number, written in enumerate(overrides, start=1):
         source = override(source, written, number)
+    return built(source, file, overrides)
+
+
+def built(source: Source, file: str, overrides: tuple[str, ...]) -> Spec:
+    """The spec that values make."""
     spec, source = diagnose(source, SpecFile)
     if spec is not None:
         spec = with_own_held_out_text(spec, source)
@@ -44,7 +56,7 @@ def load(file: str, overrides: Iterable[str] = ()) -> Spec:
     if spec is None or source.problems:
         raise report(source.problems)
     values: dict[str, Any] = {one.name: getattr(spec, one.name) for one in fields(SpecFile)}
-    return with_paths(Spec(**values, origin=Origin(file, overrides, source)))
+    return Spec(**values, origin=Origin(file, overrides, source))
 
 
 def with_own_held_out_text(spec: SpecFile, source: Source) -> SpecFile:
@@ -60,11 +72,9 @@ def with_own_held_out_text(spec: SpecFile, source: Source) -> SpecFile:
 def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
     """What does not hold between fields, except where it may be owed to what was left out."""
     unclear = {section(problem.keys) for problem in source.problems}
-    return [
-        Problem(source.place(keys), keys, message)
-        for keys, message in rules.of_spec(spec)
-        if depends_on(keys, spec) not in unclear
-    ]
+    found = [Problem(source.place(keys), keys, text) for keys, text in rules.of_spec(spec)]
+    found += of_searches(spec, source)
+    return [one for one in found if depends_on(one.keys, spec) not in unclear]
 
 
 def depends_on(keys: Keys, spec: SpecFile) -> Keys:
@@ -99,7 +109,9 @@ def with_paths(spec: Spec) -> Spec:
 
 def output(path: str) -> str:
     """Where something is written: an absolute path, a relative one starting from here; or a URI."""
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+    if "://" in path:
+        return path
+    return os.path.abspath(os.path.join(outputs_from(), os.path.expanduser(path)))
 
 
 def mirrored(stage: Stage) -> Stage:

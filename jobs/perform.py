@@ -13,13 +13,14 @@ from typing import Any
 from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
 from jobs.perform_align import align, ppo, report
-from jobs.progress import Watch, telling
+from jobs.progress import telling
 from jobs.spec import (
     CorpusStage,
     GenerateStage,
     PretrainStage,
     TokenizerStage,
 )
+from jobs.watching import watching
 from jobs.work import Work, with_pydoc_written
 from jobs.write import write_text
 from llm.config import DataConfig, ValidationConfig
@@ -152,7 +153,7 @@ def pretrain(work: Work) -> Metrics:
         tokens=str(work.plan.by_name[tokens].folder) if tokens else "",
     )
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console) as watch:
+    with watching(work) as watch:
         metrics = pretrain_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics
@@ -186,6 +187,20 @@ def generate_samples(work: Work) -> Metrics:
     return {"samples": len(texts)}
 
 
+def make_sweep(work: Work) -> Metrics:
+    """Find the values with which stages do best."""
+    from jobs.perform_sweep import make_sweep as make
+
+    return make(work)
+
+
+def make_scaling(work: Work) -> Metrics:
+    """Find the law by which losses fall."""
+    from jobs.perform_sweep import make_scaling as make
+
+    return make(work)
+
+
 PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "corpus": make_corpus,
     "tokenizer": make_tokenizer,
@@ -196,4 +211,6 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "dpo": align,
     "ppo": ppo,
     "generate": generate_samples,
+    "sweep": make_sweep,
+    "scaling": make_scaling,
 }

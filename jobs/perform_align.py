@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs.feedback import NOTHING, nothing_said, taken
-from jobs.progress import Watch, telling
+from jobs.progress import telling
 from jobs.spec import FEEDBACK, ExampleStage, PpoStage, data_sets, part
+from jobs.watching import watching
 from jobs.work import Work, with_pydoc_written
 from llm.align_config import (
     ChatDataConfig,
@@ -51,7 +52,7 @@ def align(work: Work) -> Metrics:
     kind: Any = stage.kind
     task = new_task(kind, work.folder, work.parent("from"), examples, config, work.stage.seed)
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console) as watch:
+    with watching(work) as watch:
         metrics = align_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return {**metrics, "steps": task.train.steps}
@@ -77,7 +78,7 @@ def ppo(work: Work) -> Metrics:
         pretrain=pretraining_of(work) if config.pretrain_weight else "",
     )
     write_json(work.folder / "task.json", task.to_json())
-    with Watch(work.console) as watch:
+    with watching(work) as watch:
         metrics = ppo_on_cluster(task, work.plan.cluster, watch, work.fence)
     report(work)
     return metrics

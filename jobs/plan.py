@@ -20,7 +20,7 @@ from jobs.facts import Facts
 from jobs.fingerprint import FORMAT, fingerprint
 from jobs.graph import expanded, order, tokens_of
 from jobs.inputs import bytes_of_sources, bytes_read, known_to
-from jobs.reasons import why_again, why_new
+from jobs.reasons import why_again, why_more, why_new
 from jobs.saving import Saving, often_enough, saving_of
 from jobs.serve_rules import of_memory
 from jobs.spec import (
@@ -33,13 +33,17 @@ from jobs.spec import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    ScalingStage,
+    SearchStage,
     ServeStage,
     SftStage,
     Spec,
+    SweepStage,
     TokenizerStage,
     TokensStage,
     as_json,
     references,
+    rows_run,
 )
 from llm.config import ModelConfig
 from llm.size import parameters
@@ -78,6 +82,14 @@ class StagePlan:
     """How often it should save; None if there is nothing to train."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """What it measured, if it is finished."""
+    extends: bool = False
+    """Whether it was finished, and is now to do more of the same."""
+
+    @property
+    def identity(self) -> str:
+        """What later stages know it by: a sweep of more trials can have another best one."""
+        best = self.metrics.get("best")
+        return f"{self.fingerprint}.{best['trial']}" if best else str(self.fingerprint)
 
     @property
     def cached(self) -> bool:
@@ -105,6 +117,7 @@ class Plan:
     """Every stage in the order in which they run."""
 
     spec: Spec
+    facts: Facts
     cluster: ClusterConfig
     stages: tuple[StagePlan, ...]
 
@@ -137,7 +150,7 @@ def resolve(spec: Spec, facts: Facts) -> Plan:
     done: dict[str, StagePlan] = {}
     for name in order(spec.stages):
         done[name] = plan_stage(name, stages[name], spec, facts, cluster, done)
-    return Plan(spec, cluster, tuple(if_needed(stage, done) for stage in done.values()))
+    return Plan(spec, facts, cluster, tuple(if_needed(stage, done) for stage in done.values()))
 
 
 def plan_stage(
@@ -156,6 +169,8 @@ def plan_stage(
     waiting = waits_for(written, builds_on, done)
     if waiting:
         return unknown(name, written, spec.seed, waiting, text_bytes)
+    if isinstance(written, SearchStage):
+        return searched(name, written, spec, cluster, builds_on, facts)
     vocab = vocabulary(written, builds_on)
     rows = rows_of(written, spec.seed, facts, done)
     stage = resolved(written, vocab, rows, cluster.most_workers, model_of(written, builds_on))
@@ -166,7 +181,7 @@ def plan_stage(
     broken = [(("stages", name, *keys), text) for keys, text in findings]
     if broken:
         raise spec.origin.error(broken)
-    parents = {key: str(parent.fingerprint) for key, parent in builds_on.items()}
+    parents = {key: parent.identity for key, parent in builds_on.items()}
     data = known_to(name, stage, spec, facts)
     key = fingerprint(stage, parents, data, spec.seed)
     plan = StagePlan(
@@ -177,7 +192,7 @@ def plan_stage(
         written=written,
         stage=stage,
         fingerprint=key,
-        folder=spec.folder / name / key,
+        folder=spec.place(name) / key,
         parents=parents,
         data=data,
         seed=spec.seed,
@@ -243,6 +258,38 @@ def served(
     )
 
 
+def searched(
+    name: str,
+    written: SearchStage,
+    spec: Spec,
+    cluster: ClusterConfig,
+    builds_on: Mapping[str, StagePlan],
+    facts: Facts,
+) -> StagePlan:
+    """A sweep or a ladder, after the stages that its trials run."""
+    stage = auto.searched(written, spec.cluster)
+    parents = {key: parent.identity for key, parent in builds_on.items()}
+    key = fingerprint(stage, parents, {}, spec.seed)
+    plan = StagePlan(
+        name=name,
+        kind=stage.kind,
+        status="will run",
+        reason="",
+        written=written,
+        stage=stage,
+        fingerprint=key,
+        folder=spec.place(name) / key,
+        parents=parents,
+        data={},
+        seed=spec.seed,
+    )
+    plan = judged(plan, facts, builds_on)
+    best = plan.metrics.get("best")
+    if best is not None:
+        plan = replace(plan, vocab_size=best["vocab_size"], model=ModelConfig(**best["model"]))
+    return plan
+
+
 def waits_for(
     stage: AnyStage, builds_on: Mapping[str, StagePlan], done: Mapping[str, StagePlan]
 ) -> StagePlan | None:
@@ -250,6 +297,8 @@ def waits_for(
     for parent in builds_on.values():
         if parent.fingerprint is None:
             return parent
+        if isinstance(parent.written, SearchStage) and not parent.cached:
+            return parent  # which of its trials is the best one
     if isinstance(stage, PretrainStage) and builds_on["tokenizer"].vocab_size is None:
         return builds_on["tokenizer"]
     tokens = counted_in(stage, done)
@@ -332,7 +381,14 @@ def resolved(
         case SftStage() | RewardStage() | DpoStage() | PpoStage():
             assert vocab is not None and model is not None
             return auto.aligned(stage, model, vocab, workers)
-        case CorpusStage() | TokensStage() | GenerateStage() | ServeStage():
+        case (
+            CorpusStage()
+            | TokensStage()
+            | GenerateStage()
+            | ServeStage()
+            | SweepStage()
+            | ScalingStage()
+        ):
             return stage
 
 
@@ -345,17 +401,47 @@ def judged(plan: StagePlan, facts: Facts, builds_on: Mapping[str, StagePlan]) ->
         return replace(plan, reason=why_new(plan.manifest, earlier, parents))
     if found.manifest is None:
         return replace(plan, reason=why_again(found, plan.kind))
+    if isinstance(plan.stage, SearchStage) and (more := why_more(found.manifest, plan.manifest)):
+        return replace(plan, reason=f"{more}; trials that have ended are kept", extends=True)
     vocab = found.metrics.get("vocab_size", plan.vocab_size)
     made = f"made before, in {found.folder.name}"
     return replace(plan, status="cached", reason=made, vocab_size=vocab, metrics=found.metrics)
 
 
 def if_needed(stage: StagePlan, plans: Mapping[str, StagePlan]) -> StagePlan:
-    """Tokens are not made for trainings that are finished."""
-    if stage.kind != "tokens" or stage.cached:
+    """Stages that only others use are not made for those that are finished."""
+    if stage.cached:
         return stage
-    readers = [one for one in plans.values() if tokens_of(one.written) == stage.name]
-    if not all(one.cached for one in readers):
-        return stage
-    names = " and ".join(f"'{one.name}'" for one in readers)
-    return replace(stage, status="not needed", reason=f"{names} made before")
+    trials = [one for one in plans.values() if stage.name in rows_run(one.written)]
+    if stage.kind == "tokens":
+        readers = [one for one in plans.values() if tokens_of(one.written) == stage.name]
+        if any(is_run(one, plans) for one in readers):
+            return stage
+        names = " and ".join(f"'{one.name}'" for one in readers)
+        return replace(stage, status="not needed", reason=f"{names} made before")
+    if trials and not used_alone(stage, plans):
+        names = " and ".join(f"'{one.name}'" for one in trials)
+        return replace(stage, status="not needed", reason=f"only trials of {names} run it")
+    return stage
+
+
+def is_run(stage: StagePlan, plans: Mapping[str, StagePlan]) -> bool:
+    """Whether a stage is to be run, by itself or in trials."""
+    trials = [one for one in plans.values() if stage.name in rows_run(one.written)]
+    if any(not one.cached for one in trials):
+        return True
+    return not stage.cached and (not trials or used_alone(stage, plans))
+
+
+def used_alone(stage: StagePlan, plans: Mapping[str, StagePlan]) -> bool:
+    """Whether a stage other than a sweep, or than one that only trials run, names it."""
+    users = [
+        one
+        for one in plans.values()
+        if stage.name in references(one.written).values()
+        and not isinstance(one.written, SearchStage)
+    ]
+    rows = [rows_run(one.written) for one in plans.values() if stage.name in rows_run(one.written)]
+    return any(
+        not any(user.name in row for row in rows) or used_alone(user, plans) for user in users
+    )

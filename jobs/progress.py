@@ -17,6 +17,11 @@ from rich.text import Text
 
 from llm.metrics import Event, duration, quantity, size_of, step_line, validation_line
 
+
+def unheard(event: Event) -> None:
+    """Nobody else wants to know."""
+
+
 BETWEEN_LINES = 10.0
 """Seconds."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jobs.facts import Artifact
-from jobs.fingerprint import FORMAT, differences, meaningful
+from jobs.fingerprint import AMOUNTS, FORMAT, differences, meaningful
 
 Manifest = Mapping[str, Any]
 
@@ -56,6 +56,13 @@ def why_new(
     changed += what_text_changed(old["data"], new["data"])
     changed += differences(old["seed"], new["seed"], "seed")
     return "; ".join(changed) or "the program makes it differently now"
+
+
+def why_more(old: Manifest, new: Manifest) -> str:
+    """What a finished sweep is asked for beyond what it did; empty: nothing."""
+    keys = AMOUNTS[new["kind"]]
+    asked = [{key: one["spec"].get(key) for key in keys} for one in (old, new)]
+    return "; ".join(differences(asked[0], asked[1]))
 
 
 def what_text_changed(old: Manifest, new: Manifest) -> Iterator[str]:

@@ -12,6 +12,7 @@ from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
+from jobs.kubernetes_rules import of_kubernetes
 from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
@@ -23,12 +24,15 @@ from jobs.spec import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    ScalingStage,
     ServeStage,
     SftStage,
     SpecFile,
     Stage,
+    SweepStage,
     TokenizerStage,
     TokensStage,
+    kind_made,
     reads_data,
     references,
 )
@@ -53,6 +57,7 @@ def of_spec(spec: SpecFile) -> Findings:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
     yield from of_cluster(spec)
+    yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
         for keys, message in of_stage(stage, spec.cluster.most_workers):
             yield ("stages", name, *keys), message
@@ -81,13 +86,20 @@ def of_references(stages: dict[str, Stage]) -> Findings:
             first, *number = key.split(".")
             kinds = REFERENCES[stage.kind][first]
             found = stages.get(target)
-            if found is None or found.kind not in kinds:
-                fitting = [other for other in stages if stages[other].kind in kinds]
-                fact = f"is a {found.kind} stage" if found else "is not a stage of this file"
+            if found is None or kind_made(target, stages) not in kinds:
+                fitting = [other for other in stages if kind_made(other, stages) in kinds]
+                fact = f"is {described(found, stages)}" if found else "is not a stage of this file"
                 need = f"must be a {either(kinds)} stage: {', '.join(fitting) or 'none yet'}"
                 meant = did_you_mean(nearest(target, fitting))
                 keys: Keys = ("stages", name, first, *map(int, number))
                 yield keys, f"{target!r} {fact};{meant} {need}"
+
+
+def described(stage: Stage, stages: Mapping[str, Stage]) -> str:
+    """`a pretrain stage`, `a sweep of a reward stage`"""
+    if isinstance(stage, SweepStage) and stage.of[-1] in stages:
+        return f"a sweep of a {stages[stage.of[-1]].kind} stage"
+    return f"a {stage.kind} stage"
 
 
 def either(names: tuple[str, ...]) -> str:
@@ -156,7 +168,7 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_batch(stage, stage.minibatch, workers)
         case ServeStage():
             yield from of_serving(stage)
-        case GenerateStage() | TokensStage():
+        case GenerateStage() | TokensStage() | SweepStage() | ScalingStage():
             return
 
 

@@ -1,43 +1,37 @@
 """Runs a plan: one stage after the other, each into a folder that counts only once it is whole.
 
-A stage works inside its artifact folder and its manifest is written last; a folder without one is
-unfinished, and the stage goes on in it. One run at a time holds the folder (llm/lease.py), and what
-befalls the run is on record there (llm/events.py). After every stage the plan is resolved anew,
-since a tokenizer tells the vocabulary. Ray is started when the first stage needs it.
+After every stage the plan is resolved anew, since a tokenizer tells the vocabulary. Ray is started
+when the first stage needs it.
 """
 
-import platform
-import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from jobs.facts import MANIFEST, Facts, gather, refresh
+from jobs import inside
+from jobs.facts import Facts, gather, refresh
 from jobs.feedback import TRIES, take
-from jobs.fit import require_fit
-from jobs.perform import PERFORM, Work
-from jobs.plan import Plan, StagePlan, resolve
-from jobs.progress import telling
-from jobs.spec import GenerateStage, PpoStage, Spec, TokenizerStage
-from jobs.version import installed
-from llm import lease
-from llm.errors import DataError, Stopped
-from llm.events import note, read
-from llm.falls import account_of, falls_line
-from llm.files import write_atomic, write_json
-from llm.lease import Holding
+from jobs.plan import Plan, resolve
+from jobs.spec import Spec
+from jobs.stage_run import perform
+from llm.errors import DataError
+from llm.falls import falls_line
+from llm.files import write_atomic
 from llm.metrics import duration, quantity, size_of, validation_line
-from llm.pulse import last_pulse
+from tune.results import short
 
 
 def run(spec: Spec) -> None:
     """Do what the spec says and is not done yet."""
     console, began = Console(), time.time()
+    inside.require_place(spec.storage)
+    written = spec.origin.source.values.get("storage", "runs")
+    for remark in inside.remarks(spec.storage, written):
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
     facts = gather_and_keep(spec)
     write_atomic(spec.folder / "spec.yaml", Path(spec.origin.file).read_bytes())
     names = [one.name for one in resolve(spec, facts).stages if one.status != "on demand"]
@@ -62,72 +56,6 @@ def gather_and_keep(spec: Spec) -> Facts:
         if take(spec, digests):
             return facts
     raise DataError(f"{spec.feedback}: what people say changes faster than it can be copied")
-
-
-def perform(plan: Plan, stage: StagePlan, console: Console, stack: ExitStack) -> None:
-    """Do one stage and commit its artifact."""
-    folder = Work(plan, stage, console).folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with held(folder, console) as holding:
-        if (folder / MANIFEST).exists():
-            console.print("another run has just made it; nothing to do", highlight=False)
-            return
-        began = time.time()
-        work = Work(plan, stage, console, holding.fence)
-        if needs_ray(stage):
-            start_ray(plan, console, stack)
-            require_fit(work)
-        metrics = PERFORM[stage.kind](work) | account_of(folder).metrics()
-        seconds = round(time.time() - began, 1)
-        holding.require()
-        write_json(
-            folder / MANIFEST,
-            {**stage.manifest, "metrics": metrics, "seconds": seconds, "code": code(), "at": began},
-        )
-    console.print(f"done in {duration(seconds)}: {folder}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def held(folder: Path, console: Console) -> Iterator[Holding]:
-    """The folder is this run's inside the block; a fall of the run before is put on record."""
-    with ExitStack() as stack:
-        with telling(console, "looking for other runs") as say:
-            holding = stack.enter_context(lease.holding(folder, say))
-        if holding.fallen:
-            before = f"process {holding.fallen.pid} on {holding.fallen.host}"
-            note(folder, "fall", cause=f"the run ended without a word ({before})")
-        try:
-            yield holding
-        except (KeyboardInterrupt, Stopped):
-            known = read(folder)[-1:]  # by a training that was asked in time
-            if holding.fence() and not (known and known[0]["event"] == "stopped"):
-                note(folder, "stopped", step=(last_pulse(folder) or (0,))[0])
-            raise
-
-
-def needs_ray(stage: StagePlan) -> bool:
-    """Whether a stage works on the cluster; taking over a tokenizer or a few samples does not."""
-    if isinstance(stage.stage, TokenizerStage):
-        return stage.stage.file is None
-    return not isinstance(stage.stage, GenerateStage)
-
-
-def start_ray(plan: Plan, console: Console, stack: ExitStack) -> None:
-    """Connect to Ray, until `stack` is closed."""
-    from cluster.session import is_connected, session
-
-    if not is_connected():
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        with console.status("starting Ray"):
-            stack.enter_context(session(plan.cluster, actors_of(plan)))
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in place
-
-
-def actors_of(plan: Plan) -> int:
-    """Actors that a PPO has besides its workers; of several the most."""
-    crews = [s.written.actors for s in plan.stages if isinstance(s.written, PpoStage)]
-    return max((crew.writers + crew.judges for crew in crews if crew), default=0)
 
 
 def finish(plan: Plan, console: Console, seconds: float) -> None:
@@ -164,11 +92,18 @@ def figures(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "passes" in metrics:
         passes = (f"{name} {count:.3g}" for name, count in metrics["passes"].items())
         yield f"passes over {', '.join(passes)}"
+    if "trials" in metrics:
+        yield from search_figures(metrics)
     if fell := falls_line(metrics):
         yield fell
 
 
-def code() -> dict[str, str]:
-    """What made an artifact."""
-    packages = ("humpty", "torch", "ray", "sentencepiece", "pyarrow", "resiliparse", "py3langid")
-    return {"python": platform.python_version(), **{name: installed(name) for name in packages}}
+def search_figures(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What a sweep or a ladder found."""
+    ends = ", ".join(f"{count} {how}" for how, count in metrics["trials"].items() if count)
+    yield f"trials: {ends}"
+    if best := metrics.get("best"):
+        values = ", ".join(f"{path} {short(value)}" for path, value in best["point"].items())
+        yield f"best: {best['metric']} {best['figure']:.4g} with {values}"
+    if law := metrics.get("law"):
+        yield law["text"]

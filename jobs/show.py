@@ -13,6 +13,7 @@ from jobs.plan import Plan, StagePlan
 from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows
 from jobs.show_saving import saving_rows
+from jobs.show_search import search_rows
 from jobs.show_serve import serve_rows
 from jobs.spec import (
     CorpusStage,
@@ -21,8 +22,10 @@ from jobs.spec import (
     PpoStage,
     PretrainStage,
     RewardStage,
+    ScalingStage,
     ServeStage,
     SftStage,
+    SweepStage,
     TokenizerStage,
     TokensStage,
 )
@@ -92,6 +95,8 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
             yield "sampling", sampling(generate)
         case ServeStage() as serve:
             yield from serve_rows(serve)
+        case SweepStage() | ScalingStage() as search:
+            yield from search_rows(search, stage, plan)
     if stage.saving:
         yield from saving_rows(stage.saving, plan.cluster.mtbf_hours)
     if stage.folder:
@@ -129,7 +134,8 @@ def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> Rows
     yield "optimizer", optimizer(pretrain)
     yield "compute", f"{quantity(cost.flops)} FLOPs, {duration(cost.seconds)} {cost.speed}"
     total = size_of(sum(cost.bytes_per_worker.values()))
-    parts = ", ".join(f"{part} {size_of(size)}" for part, size in cost.bytes_per_worker.items())
+    needed = {part: size for part, size in cost.bytes_per_worker.items() if size}
+    parts = ", ".join(f"{part} {size_of(size)}" for part, size in needed.items())
     yield "memory", f"{total} per worker: {parts}"
 
 

@@ -27,7 +27,8 @@ def aligned_rows(aligned: ExampleStage, stage: StagePlan, plan: Plan) -> Rows:
     yield "training", length(aligned, plan.cluster.most_workers)
     yield "objective", objective(aligned)
     yield "optimizer", f"learning rate {aligned.optim.lr:g}, {aligned.optim.schedule}"
-    parts = memory(aligned, stage.model, stage.vocab_size)
+    gpu = plan.cluster.gpus_per_worker > 0
+    parts = memory(aligned, stage.model, stage.vocab_size, gpu)
     listed = ", ".join(f"{part} {size_of(size)}" for part, size in parts.items() if size)
     yield "memory", f"{size_of(sum(parts.values()))} per worker: {listed}"
 
@@ -61,12 +62,12 @@ def objective(aligned: ExampleStage) -> str:
             return f"reward of {judge} less {price} of divergence{steered}"
 
 
-def memory(aligned: ExampleStage, model: ModelConfig, vocab: int) -> dict[str, int]:
+def memory(aligned: ExampleStage, model: ModelConfig, vocab: int, gpu: bool) -> dict[str, int]:
     """What a worker holds at most: bytes by part."""
     bf16 = aligned.precision == "bf16"
     if isinstance(aligned, PpoStage):
         judge = model if aligned.reward else None
-        return plan_memory(model, judge, vocab, aligned, bf16)
+        return plan_memory(model, judge, vocab, aligned, bf16=bf16, gpu=gpu)
     answers = 1 if isinstance(aligned, SftStage) else 2
-    parts = bytes_per_worker(model, vocab, answers * aligned.micro_batch, bf16)
+    parts = bytes_per_worker(model, vocab, answers * aligned.micro_batch, bf16, gpu)
     return {**parts, "logits": 0} if isinstance(aligned, RewardStage) else parts

@@ -6,6 +6,7 @@ a loaded one that also knows where it was written. `jobs.load` makes it, `jobs.p
 """
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,7 +16,8 @@ from pydantic import Discriminator
 from pydantic import Field as PydanticField
 
 from cluster.config import ClusterConfig
-from deploy.config import ServeConfig
+from deploy.config import KubernetesConfig, ServeConfig
+from jobs.tracking_config import TrackingConfig
 from jobs.yaml_source import Problem, Source, report
 from llm.align_config import DpoConfig, PpoConfig, RewardConfig, RowsConfig, SftConfig
 from llm.config import (
@@ -33,6 +35,7 @@ from llm.config import (
 )
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
+from tune.config import ScalingConfig, SweepConfig
 
 PYDOC = "pydoc://"
 """The text that every machine has: Python's own documentation."""
@@ -190,7 +193,49 @@ class ServeStage(ServeConfig):
         return tuple(dict.fromkeys((self.from_, *self.also)))
 
 
-Stage = CorpusStage | TokenizerStage | PretrainStage | ExampleStage | GenerateStage | ServeStage
+@record
+class SweepStage(SweepConfig):
+    """Runs stages many times with other values, and keeps what did best."""
+
+    kind: Literal["sweep"]
+    """What the stage does."""
+    of: AtLeastOneString
+    """Names of the stages that a trial runs, in a row; the last one is measured. They run by
+    themselves only where other stages name them."""
+
+    @property
+    def config(self) -> SweepConfig:
+        """The search alone, without the names of this file."""
+        return part(self, SweepConfig)
+
+
+@record
+class ScalingStage(ScalingConfig):
+    """Trains models of several sizes at equal costs, and says what a larger budget is best for."""
+
+    kind: Literal["scaling"]
+    """What the stage does."""
+    of: str
+    """Name of the pretrain stage whose depth and tokens vary."""
+
+    @property
+    def config(self) -> ScalingConfig:
+        """The ladder alone, without the names of this file."""
+        return part(self, ScalingConfig)
+
+
+SearchStage = SweepStage | ScalingStage
+"""Stages that run other stages, with other values."""
+
+Stage = (
+    CorpusStage
+    | TokenizerStage
+    | PretrainStage
+    | ExampleStage
+    | GenerateStage
+    | ServeStage
+    | SearchStage
+)
 """What a file can hold."""
 
 AnyStage = Stage | TokensStage
@@ -216,8 +261,19 @@ REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "ppo": {"from": ("sft", "dpo"), "reward": ("reward",)},
     "generate": {"from": MODELS},
     "serve": {"from": MODELS, "also": MODELS},
+    "sweep": {"of": ("corpus", "tokenizer", "pretrain", "sft", "reward", "dpo", "ppo")},
+    "scaling": {"of": ("pretrain",)},
 }
-"""Per kind of stage: the keys that name other stages, and the kinds that those may have."""
+"""Per kind of stage: the keys that name other stages, and the kinds that those may have. A sweep
+counts as what its last stage is."""
+
+
+@record
+class MachinesConfig(ClusterConfig):
+    """The machines, and who lends them."""
+
+    kubernetes: KubernetesConfig | None = None
+    """What KubeRay is asked for."""
 
 
 @record
@@ -230,8 +286,10 @@ class SpecFile:
     """Decides every random choice: same seed, same result."""
     storage: str = "runs"
     """Folder for all that is made, reachable by every worker; relative to the current folder."""
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    cluster: MachinesConfig = field(default_factory=MachinesConfig)
     """The machines."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Who is shown the figures of trainings."""
     data: DataConfig | None = None
     """The text of all stages that name no corpus."""
     stages: Annotated[dict[str, Annotated[Stage, Discriminator("kind")]], MinLen(1)]
@@ -256,6 +314,12 @@ class Spec(SpecFile):
     """A spec that holds together, with absolute paths."""
 
     origin: Origin = field(repr=False, compare=False)
+    places: Mapping[str, Path] = field(default_factory=dict)
+    """Where stages put their artifacts that do not in the run's folder: those of a trial."""
+
+    def place(self, stage: str) -> Path:
+        """Folder of a stage's artifacts."""
+        return self.places.get(stage, self.folder / stage)
 
     @property
     def folder(self) -> Path:
@@ -284,6 +348,21 @@ def references(stage: AnyStage) -> dict[str, str]:
         elif value is not None:
             named[key] = value
     return named
+
+
+def kind_made(name: str, stages: Mapping[str, Stage]) -> str:
+    """What a stage's artifact is: that of a sweep is its best trial's."""
+    stage = stages[name]
+    if isinstance(stage, SweepStage) and stage.of[-1] in stages:
+        return stages[stage.of[-1]].kind
+    return stage.kind
+
+
+def rows_run(stage: AnyStage) -> tuple[str, ...]:
+    """The stages that a trial of a sweep or a ladder runs; none for other stages."""
+    if isinstance(stage, SweepStage):
+        return stage.of
+    return (stage.of,) if isinstance(stage, ScalingStage) else ()
 
 
 def reads_data(stage: AnyStage) -> bool:

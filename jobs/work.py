@@ -8,8 +8,10 @@ from rich.console import Console
 
 from jobs.facts import MANIFEST
 from jobs.plan import Plan, StagePlan
+from jobs.progress import unheard
 from jobs.spec import PYDOC
 from llm.files import write_json
+from llm.metrics import Emit
 from llm.outside import always
 
 
@@ -22,6 +24,8 @@ class Work:
     console: Console
     fence: Callable[[], bool] = always
     """Whether the stage's folder is still this run's."""
+    also: Emit = unheard
+    """Hears of a training's events besides the console."""
 
     @property
     def folder(self) -> Path:
@@ -37,7 +41,7 @@ class Work:
     def parent(self, key: str) -> Path:
         """The artifact folder of the stage that `key` names."""
         fingerprint = self.stage.parents[key]
-        folders = (one.folder for one in self.plan.stages if one.fingerprint == fingerprint)
+        folders = (one.folder for one in self.plan.stages if one.identity == fingerprint)
         return next(folder for folder in folders if folder is not None)
 
     @property
@@ -45,7 +49,7 @@ class Work:
         """The stages whose model became this one's, the first of them first."""
         if "from" in self.stage.parents:
             fingerprint = self.stage.parents["from"]
-            parent = next(one for one in self.plan.stages if one.fingerprint == fingerprint)
+            parent = next(one for one in self.plan.stages if one.identity == fingerprint)
             yield from Work(self.plan, parent, self.console).models
             yield parent
 

@@ -150,6 +150,16 @@ def take(folder: Path, say: Callable[[str], None]) -> tuple[int, Lease, Lease | 
             return number + 1, lease, fallen
 
 
+def holder(folder: Path) -> Lease | None:
+    """Who holds the folder, as far as a bystander can tell, who changes nothing; None: nobody."""
+    number = newest_in(folder)
+    if not number or is_back(folder, number):
+        return None
+    lease = read(folder, number)
+    renewed = path_of(folder, number).stat().st_mtime
+    return lease if lease and not lease.is_dead and time.time() - renewed <= TTL else None
+
+
 def watch(folder: Path, number: int, say: Callable[[str], None]) -> None:
     """Return once the lease has run out or is given back; UserError if its holder lives."""
     path = path_of(folder, number)

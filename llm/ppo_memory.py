@@ -5,14 +5,20 @@ B answers of a batch, T tokens of a text at most.
 
 from llm.align_config import PpoConfig
 from llm.config import ModelConfig
-from llm.size import layer_bytes_per_token, parameters
+from llm.size import SAVED_BYTES, layer_bytes_per_token, parameters
 
 WRITTEN_TOGETHER = 64
 """Answers; a step of writing costs hardly more for many than for one, but each needs a cache."""
 
 
 def plan_memory(
-    policy: ModelConfig, reward: ModelConfig | None, vocab: int, config: PpoConfig, bf16: bool
+    policy: ModelConfig,
+    reward: ModelConfig | None,
+    vocab: int,
+    config: PpoConfig,
+    *,
+    bf16: bool,
+    gpu: bool,
 ) -> dict[str, int]:
     """Estimated bytes of each role in a process that does everything itself.
 
@@ -22,14 +28,18 @@ def plan_memory(
     compute = 2 if bf16 else 4
     critic = reward or policy
     texts = min(WRITTEN_TOGETHER, config.batch)
+    learning = {
+        "policy": total(policy, vocab),
+        "critic": total(critic, vocab) - head(critic, vocab),
+    }
     return {
-        "policy": 16 * total(policy, vocab),  # weights, gradients, AdamW's two moments
-        "critic": 16 * (total(critic, vocab) - head(critic, vocab)),
+        **{role: 16 * count for role, count in learning.items()},  # gradients besides what is saved
         "reference": 4 * total(policy, vocab),
         "reward": 4 * (total(reward, vocab) - head(reward, vocab)) if reward else 0,
         "activations": activations(policy, critic, vocab, config, compute),
         "writing": compute * total(policy, vocab) + texts * cache_per_text(policy),
         "experience": config.batch * (8 * policy.context + 8 * 4 * config.answer_tokens),
+        "saving": 0 if gpu else SAVED_BYTES * sum(learning.values()),
     }
 
 

@@ -64,10 +64,11 @@ from llm.room import memory_of, require_room
 from llm.run import MEASURED, Setting, beating, grant
 from llm.saver import Saver
 
-MakeRoles = Callable[[PpoTask, Setting, Transformer], Roles]
+MakeRoles = Callable[[PpoTask, Setting, Transformer, Callable[[], None]], Roles]
+"""Of a task, where it runs, the policy, and what to call whenever others have got on."""
 
 
-def local_roles(task: PpoTask, on: Setting, policy: Transformer) -> Roles:
+def local_roles(task: PpoTask, on: Setting, policy: Transformer, _: Callable[[], None]) -> Roles:
     """This process writes and judges, too."""
     return Local(policy, read_judge(task, on))
 
@@ -97,7 +98,7 @@ class PpoRun:
         self.ppo = Ppo(
             self.models,
             self.optimizer,
-            make_roles(task, on, policy),
+            make_roles(task, on, policy, self._beat),
             manner_of(task, self.template),
             self.config,
             on,
@@ -105,7 +106,7 @@ class PpoRun:
             self.guard.leave_out_not_finite,
             self.mix,
         )
-        beating(self.models, lambda: outside.beat(self.ppo.doing, self.position.step + 1))
+        beating(self.models, self._beat)
         self.window: list[Event] = []
         self.figures: dict[str, Any] = {}
 
@@ -113,6 +114,10 @@ class PpoRun:
     def _first(self) -> bool:
         """Only the first process writes files."""
         return self.on.world.rank == 0
+
+    def _beat(self) -> None:
+        """A sign of life."""
+        self.outside.beat(self.ppo.doing, self.position.step + 1)
 
     def _mix(self) -> PretrainMix | None:
         if not self.config.pretrain_weight:
@@ -169,7 +174,10 @@ class PpoRun:
         reward = self.models.critic.body.config if self.task.reward else None
         bf16 = self.on.precision == "bf16"
         policy = self.models.policy
-        memory = plan_memory(policy.config, reward, policy.vocab_size, self.config, bf16)
+        gpu = self.on.world.device.type == "cuda"
+        memory = plan_memory(
+            policy.config, reward, policy.vocab_size, self.config, bf16=bf16, gpu=gpu
+        )
         require_room(memory, memory_of(self.on.world.device))
         self.log(
             "start",

@@ -8,6 +8,10 @@ D width, F hidden features of the MLP, T context, V vocabulary.
 
 from llm.config import ModelConfig
 
+SAVED_BYTES = 12
+"""Of a parameter: fp32 weight and AdamW's two moments, of which a save makes a copy in the
+processor's memory (`llm.saver`)."""
+
 
 def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:
     """Trainable numbers by part; a tied head costs nothing, fixed positions neither."""
@@ -54,9 +58,12 @@ def flops_per_token(model: ModelConfig, vocab: int) -> int:
 
 
 def bytes_per_worker(
-    model: ModelConfig, vocab: int, micro_batch: int, bf16: bool
+    model: ModelConfig, vocab: int, micro_batch: int, bf16: bool, gpu: bool
 ) -> dict[str, int]:
-    """Estimate of the memory that training takes: fp32 master weights and AdamW's two moments."""
+    """Estimate of the memory that training takes: fp32 master weights and AdamW's two moments.
+
+    What a save copies counts where the model is in the processor's memory, too.
+    """
     count = sum(parameters(model, vocab).values())
     tokens = micro_batch * model.context
     compute = 2 if bf16 else 4
@@ -66,6 +73,7 @@ def bytes_per_worker(
         "optimizer": 8 * count,
         "activations": tokens * model.depth * layer_bytes_per_token(model, compute),
         "logits": tokens * vocab * (4 + compute),  # log probabilities, and the gradient
+        "saving": 0 if gpu else SAVED_BYTES * count,
     }
 
 

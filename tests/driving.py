@@ -115,6 +115,8 @@ class Place:
     """A folder with the spec, its data and its runs."""
 
     folder: Path
+    cluster: str | None = None
+    """Address of the one that drivers use; None: each starts its own."""
     finished: dict[Path, int] = field(default_factory=dict)
     """Manifests that there were when a later driver was started, and when they were written."""
 
@@ -145,6 +147,8 @@ class Place:
         for path in self.folder.glob("runs/tiny/*/*/manifest.json"):
             self.finished.setdefault(path, path.stat().st_mtime_ns)
         environment = {key: os.environ[key] for key in os.environ if not key.startswith("RAY_")}
+        if self.cluster:
+            environment["RAY_ADDRESS"] = self.cluster
         spec, storage = self.folder / "spec.yaml", f"storage={self.folder / 'runs'}"
         with (
             open(self.folder / f"{name}.out", "wb") as out,
@@ -191,6 +195,12 @@ class Place:
         found = self.artifact(stage)
         assert found, f"{stage} has not begun"
         return found
+
+    @property
+    def stages(self) -> list[str]:
+        """Those that are finished, in the order in which they were."""
+        found = self.folder.glob("runs/tiny/*/*/manifest.json")
+        return [path.parts[-3] for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
 
     def manifest(self, stage: str) -> dict:
         """Of a finished stage."""

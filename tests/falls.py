@@ -163,12 +163,12 @@ def run_poisoned(task: PretrainTask, outside: Outside) -> None:
         pretraining(poisoned_task, outside)[0].run()
 
 
-def learn_poisoned(task: PretrainTask, outside: Outside) -> Event:
+def learn_poisoned(task: PretrainTask, outside: Outside, share: Any) -> Event:
     """The same in Ray's workers, in place of `cluster.train.learn_text`."""
     from cluster.train import learn_text
 
     with poisoned(updates=(17,), not_finite=(24,)):
-        return learn_text(task, outside)
+        return learn_text(task, outside, share)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ray.data import DataIterator
+
 from cluster.config import ClusterConfig
 from cluster.place import Loop
 from cluster.room import demand_of, stream_cpus
-from cluster.train import learn_text, streams
+from cluster.train import deal, learn_text
 from cluster.workers import Job, on_workers
 from llm.metrics import Emit, Event
 from llm.outside import Outside
@@ -44,7 +46,9 @@ def locked() -> None:
     threading.Event().wait()
 
 
-def learn_with(faults: tuple[Fault, ...], task: PretrainTask, outside: Outside) -> Event:
+def learn_with(
+    faults: tuple[Fault, ...], task: PretrainTask, outside: Outside, share: DataIterator
+) -> Event:
     """What every worker runs."""
     import ray.train
 
@@ -57,7 +61,7 @@ def learn_with(faults: tuple[Fault, ...], task: PretrainTask, outside: Outside) 
             if here and not (fault.once and happened(Path(task.folder), fault)):
                 fault.happen()
 
-    return learn_text(task, replace(outside, beat=beat))
+    return learn_text(task, replace(outside, beat=beat), share)
 
 
 def happened(folder: Path, fault: Fault) -> bool:
@@ -69,7 +73,7 @@ def happened(folder: Path, fault: Fault) -> bool:
     return False
 
 
-def learn_paced(seconds: float, task: PretrainTask, outside: Outside) -> Event:
+def learn_paced(seconds: float, task: PretrainTask, outside: Outside, share: DataIterator) -> Event:
     """What every worker runs, with so much time between steps."""
 
     def beat(doing: str, step: int) -> None:
@@ -77,12 +81,13 @@ def learn_paced(seconds: float, task: PretrainTask, outside: Outside) -> Event:
         if doing == "step":
             time.sleep(seconds)
 
-    return learn_text(task, replace(outside, beat=beat))
+    return learn_text(task, replace(outside, beat=beat), share)
 
 
 def pretrain_by(loop: Loop, task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     """As `cluster.train.pretrain`, with another loop."""
     Path(task.folder).mkdir(exist_ok=True)
     demand = demand_of(cluster, spare_cpus=stream_cpus(cluster))
-    fed = partial(streams, task, cluster)
-    return on_workers(Job(loop, task, cluster, demand, None, streams=fed), emit)
+    return on_workers(
+        Job(loop, task, cluster, demand, None, deal=partial(deal, task, cluster)), emit
+    )

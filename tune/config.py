@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Le, MinLen
 
-from llm.config import Auto, Count, CountOrZero, Rate, Share, auto, record
+from llm.config import Auto, Count, CountOrZero, Rate, RateOrZero, Share, auto, record
 
 Scalar = bool | int | float | str
 Mode = Literal["min", "max"]
@@ -56,6 +56,18 @@ class PopulationConfig:
 
 
 @record
+class ResourcesConfig:
+    """What one trial takes of the cluster."""
+
+    workers: Auto[Count] = auto
+    """Workers that train it together; auto: those of `cluster`."""
+    cpus_per_worker: Auto[Count] = auto
+    """CPU cores of a worker; auto: those of `cluster` if they are given there, else 1."""
+    gpus_per_worker: Auto[RateOrZero] = auto
+    """GPUs of a worker, or a share of one; auto: those of `cluster`."""
+
+
+@record
 class SweepConfig:
     """A search for the values with which stages do best."""
 
@@ -81,6 +93,8 @@ class SweepConfig:
     """Tokens that all trials may take together; null: any number."""
     concurrent: Auto[Count] = auto
     """Trials at the same time; auto: as many as the cluster has room for."""
+    each: ResourcesConfig = field(default_factory=ResourcesConfig)
+    """What one trial takes of the cluster."""
     early: EarlyStopConfig = field(default_factory=EarlyStopConfig)
     """What asha and hyperband go by."""
     population: PopulationConfig = field(default_factory=PopulationConfig)
@@ -101,3 +115,7 @@ class ScalingConfig:
     """Predict the largest rung from the others first, and say by how much that was wrong."""
     bootstrap: CountOrZero = 200
     """Fits to resampled trainings, of which the 95% intervals are made; 0: no intervals."""
+    concurrent: Auto[Count] = auto
+    """Trainings at the same time; auto: as many as the cluster has room for."""
+    each: ResourcesConfig = field(default_factory=ResourcesConfig)
+    """What one training takes of the cluster."""

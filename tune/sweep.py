@@ -8,6 +8,7 @@ after any fall: ended trials are read, those under way go on (tune/trials.py say
 next, when there is enough and what is known is decided here.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -36,6 +37,9 @@ SETTINGS = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "60",  # for a trial to come to its next report and end there
 }
 
+HEAD = "node:__internal_head__"
+"""What the head node of every cluster has 1 of."""
+
 FALLS = 3
 """Of a trial's process, before the trial counts as failed. An exception fails at once."""
 
@@ -53,12 +57,14 @@ class Needs:
     workers: int = 0
     worker_cpus: float = 1.0
     worker_gpus: float = 0.0
+    stream_cpus: float = 0.0
+    """Besides the workers, for what feeds them."""
 
     @property
     def total(self) -> Mapping[str, float]:
         """All of it together."""
         return {
-            "CPU": self.cpus + self.workers * self.worker_cpus,
+            "CPU": self.cpus + self.workers * self.worker_cpus + self.stream_cpus,
             "GPU": self.gpus + self.workers * self.worker_gpus,
         }
 
@@ -93,6 +99,8 @@ def sweep(
     trials = read_trials(folder)
     if all(trial.status == "failed" for trial in trials):
         first = trials[0].result["error"]
+        for trial in trials:
+            (trial.folder / "result.json").unlink()  # what was wrong with all of them can be mended
         raise TrainingError(f"all {len(trials)} trials failed; {trials[0].folder} with {first}")
     return trials
 
@@ -101,11 +109,12 @@ def run(config: SweepConfig, feed: "Feed", job: Job, length: int, seed: int, nee
     """Let Ray Tune run what is left to do."""
     os.environ.update(SETTINGS)
     at_once = concurrency(config, needs, ray.cluster_resources())
-    # A population exists as a whole and takes turns, so only resources say how many run at once.
-    share = ray.cluster_resources()["CPU"] / at_once if config.scheduler == "pbt" else 0.0
+    # A population exists as a whole and takes turns, so only resources say how many run at once:
+    # shares of the one that every cluster has once.
+    share = math.floor(10_000 / at_once) / 10_000 if config.scheduler == "pbt" else 0.0
     actor = tune.with_resources(
         tune.with_parameters(TrialActor, job=job),
-        {"CPU": max(needs.cpus, share), "GPU": needs.gpus},
+        {"CPU": needs.cpus, "GPU": needs.gpus, HEAD: share},
     )
     storage = job.root / ".ray-tune"
     shutil.rmtree(storage, ignore_errors=True)
@@ -197,6 +206,10 @@ class Feed(Searcher):
         elif not trial.result:
             end(trial, "stopped", by=self.budget.used_up or self.sweep.scheduler)
         self.watch(read_trial(trial.folder))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune writes down what it was given; nobody reads that, and a console has locks."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what is known lies in the folders of the trials."""

@@ -107,14 +107,14 @@ def timed(blocks: Iterator[int]) -> Rate:
 def stream(sequences: Sequences, cursor: Cursor) -> Iterator[int]:
     """What a worker gets from Ray Data."""
     from cluster.config import ClusterConfig
-    from cluster.ingest import Dealing, InOrder, Stream, blocks_of
+    from cluster.ingest import Dealing, Stream, blocks_of, shares_of
 
     assert isinstance(sequences.text, TokenisedText)
     sizes = sequences.text.units.bytes
     dealing = Dealing(BLOCK, BLOCK, workers=1)
-    dataset = Stream(sequences, cursor, (SKIPPED + BLOCKS + 1) * BLOCK, dealing, sizes, 2).dataset()
-    [share] = InOrder(read_ahead=ClusterConfig().read_ahead).configure({"train": dataset}, 1)
-    for block in blocks_of(share["train"], BLOCK):
+    stream = Stream(sequences, cursor, (SKIPPED + BLOCKS + 1) * BLOCK, dealing, sizes, 2)
+    [share] = shares_of(stream, ClusterConfig().read_ahead)
+    for block in blocks_of(share, BLOCK):
         yield block.ids.size
 
 

@@ -5,9 +5,10 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from ray.data import DataIterator
 
 from cluster import ingest
-from cluster.ingest import Dealing, InOrder, Stream, blocks_of
+from cluster.ingest import Dealing, Stream, blocks_of, dismiss, shares_of
 from llm.data import Block, Cursor, Sequences, TokenisedText
 from llm.task import read_task, sequences_of
 from tests.tasks import write_task
@@ -43,10 +44,10 @@ def test_one_worker_gets_the_blocks_of_plain_python(
     count = 900  # more than an epoch
     plain = list(islice(sequences.blocks(cursor, 3), count))
     assert plain[-1].after.position > cursor.position
-    dataset = stream(sequences, cursor, needed=3 * count, batch=6).dataset()
-    [share] = InOrder(read_ahead=64).configure({"train": dataset}, 1)
-    streamed = islice(blocks_of(share["train"], 3), count)
+    shares = shares_of(stream(sequences, cursor, needed=3 * count, batch=6), read_ahead=64)
+    streamed = islice(blocks_of(shares[0], 3), count)
     assert all(same(a, b) for a, b in zip(plain, streamed, strict=True))
+    dismiss(shares)
 
 
 @pytest.mark.slow
@@ -63,11 +64,11 @@ def test_every_batch_is_dealt_to_workers_slot_by_slot(
     monkeypatch.setattr(ingest, "MOST_CHUNK_ROWS", 2 * 3 * slots)
     steps = 30
     long = stream(sequences, Cursor(), 3 * slots * steps, batch=3 * slots, workers=workers)
-    shares = InOrder(read_ahead=1).configure({"train": long.dataset()}, workers)
+    shares = shares_of(long, read_ahead=1)
 
     @ray.remote(num_cpus=0)
-    def first_blocks(share: dict, count: int) -> list[Block]:
-        return list(islice(blocks_of(share["train"], 3), count))
+    def first_blocks(share: DataIterator, count: int) -> list[Block]:
+        return list(islice(blocks_of(share, 3), count))
 
     own = [range(rank, slots, workers) for rank in range(workers)]
     got = ray.get(
@@ -79,6 +80,7 @@ def test_every_batch_is_dealt_to_workers_slot_by_slot(
             for index, slot in enumerate(mine):
                 block = got[rank][step * len(mine) + index]
                 assert same(plain[step * slots + slot], block)
+    dismiss(shares)
 
 
 def test_a_chunk_is_sorted_by_worker_and_filled_up() -> None:

@@ -9,11 +9,13 @@ import ray
 
 import cluster.ppo
 from cluster.config import ClusterConfig
-from cluster.ppo import Crew, hire, own_share, ppo
+from cluster.ppo import Crew, Remote, hire, own_share, ppo
 from llm.align_config import ActorsConfig
+from llm.artifact import read_model
 from llm.errors import SpecError, TrainingError
 from llm.metrics import Event
 from llm.ppo_task import PpoTask, read_ppo_task
+from llm.roles import Manner
 from llm.world import CPU, World
 from tests.ppo_tasks import run_ppo, steps_of, write_ppo_task
 
@@ -35,29 +37,25 @@ def assert_same_steps(one: Path, two: Path) -> None:
         assert b == pytest.approx(a, abs=1e-5, rel=1e-5)
 
 
-def test_roles_apart_and_together_take_the_same_steps(ray_cluster: None, tmp_path: Path) -> None:
-    path = write_ppo_task(tmp_path, steps=4, model_judges=True, compare=True, even=False)
-    task = read_ppo_task(path)
-    run_ppo(path, tmp_path / "plain")
-    figures = run_ray(task, tmp_path / "together")
-    others = run_ray(apart(task, writers=2, judges=1), tmp_path / "apart")
-    assert_same_steps(tmp_path / "plain", tmp_path / "together")
-    assert_same_steps(tmp_path / "plain", tmp_path / "apart")
-    assert others == pytest.approx(figures, abs=1e-5, rel=1e-5)
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training whose judges are models, run in plain python, its task beside it."""
+    folder = tmp_path_factory.mktemp("ppo")
+    path = write_ppo_task(folder, steps=5, model_judges=True, compare=True, even=False)
+    run_ppo(path, folder / "plain")
+    return folder
 
 
-def test_two_workers_share_a_writer_and_a_judge(ray_cluster: None, tmp_path: Path) -> None:
-    path = write_ppo_task(tmp_path, steps=4, even=False)
-    run_ppo(path, tmp_path / "plain")
-    run_ray(apart(read_ppo_task(path)), tmp_path / "apart", workers=2)
-    assert_same_steps(tmp_path / "plain", tmp_path / "apart")
-
-
-def test_actors_that_are_killed_cost_no_step(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_roles_together_take_the_steps_of_plain_python(
+    ray_cluster: None, plain: Path, tmp_path: Path
 ) -> None:
-    path = write_ppo_task(tmp_path, steps=5, model_judges=True, even=False)
-    run_ppo(path, tmp_path / "plain")
+    run_ray(read_ppo_task(plain / "task.json"), tmp_path / "together")
+    assert_same_steps(plain / "plain", tmp_path / "together")
+
+
+def test_roles_apart_do_too_and_actors_that_are_killed_cost_no_step(
+    ray_cluster: None, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hired: list[Crew] = []
 
     def hire_and_tell(*arguments: Any) -> Crew:
@@ -70,9 +68,33 @@ def test_actors_that_are_killed_cost_no_step(
                 ray.kill(actor, no_restart=False)
 
     monkeypatch.setattr(cluster.ppo, "hire", hire_and_tell)
-    run_ray(apart(read_ppo_task(path)), tmp_path / "apart", watch=kill_at_2)
+    task = apart(read_ppo_task(plain / "task.json"), writers=2, judges=1)
+    run_ray(task, tmp_path / "apart", watch=kill_at_2)
     assert len(hired) == 1
+    assert_same_steps(plain / "plain", tmp_path / "apart")
+
+
+def test_two_workers_share_a_writer_and_a_judge(ray_cluster: None, tmp_path: Path) -> None:
+    path = write_ppo_task(tmp_path, steps=4, even=False)
+    run_ppo(path, tmp_path / "plain")
+    run_ray(apart(read_ppo_task(path)), tmp_path / "apart", workers=2)
     assert_same_steps(tmp_path / "plain", tmp_path / "apart")
+
+
+def test_all_that_actors_bring_back_comes_in_order_and_is_a_sign_of_life(
+    ray_cluster: None, plain: Path
+) -> None:
+    @ray.remote(num_cpus=0)
+    class Echo:
+        def write(self, _: Any, prompts: list, *__: Any) -> list:
+            return prompts
+
+    policy, _ = read_model(Path(read_ppo_task(plain / "task.json").policy))
+    beats: list[None] = []
+    prompts = [[number] for number in range(150)]
+    remote = Remote([Echo.remote(), Echo.remote()], [], policy, lambda: beats.append(None))
+    assert remote.write(prompts, [(0, 0, 0)] * 150, Manner(0, (), 8, 1.0)) == prompts
+    assert len(beats) == 4  # 64 and 11 of each writer
 
 
 def test_a_rule_that_fails_in_an_actor_is_told_as_it_is(ray_cluster: None, tmp_path: Path) -> None:

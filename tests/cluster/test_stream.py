@@ -54,7 +54,7 @@ def run(task: PretrainTask, cluster: ClusterConfig, fall_at: int | None) -> None
     pretrain(task, cluster, watch)
 
 
-def test_three_epochs_over_falls_and_other_workers_cpus_and_prefetch_are_the_undisturbed_ones(
+def test_three_epochs_over_a_fall_other_workers_and_prefetch_are_the_undisturbed_ones(
     task: PretrainTask, tmp_path: Path
 ) -> None:
     whole = replace(task, folder=str(tmp_path / "whole"))
@@ -62,12 +62,10 @@ def test_three_epochs_over_falls_and_other_workers_cpus_and_prefetch_are_the_und
     fallen = replace(task, folder=str(tmp_path / "fallen"))
     steps = task.train.steps
     with pytest.raises(TrainingError, match="fell once, 0 allowed"):
-        run(fallen, ClusterConfig(workers=2, cpus_per_worker=1, max_failures=0), steps // 3)
-    with pytest.raises(TrainingError, match="fell once, 0 allowed"):
-        one = ClusterConfig(workers=1, cpus_per_worker=1, read_ahead=8, max_failures=0)
-        run(fallen, one, 2 * steps // 3)
+        two = ClusterConfig(workers=2, cpus_per_worker=1, read_ahead=8, max_failures=0)
+        run(fallen, two, steps // 2)
     assert not (tmp_path / "fallen" / "model.safetensors").exists()
-    run(fallen, ClusterConfig(workers=2, cpus_per_worker=1, read_ahead=500), None)
+    run(fallen, ClusterConfig(workers=1, cpus_per_worker=1, read_ahead=500), None)
 
     assert (tmp_path / "fallen" / NAME).read_bytes() == (tmp_path / "whole" / NAME).read_bytes()
     assert losses(tmp_path / "fallen") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)

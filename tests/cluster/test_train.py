@@ -47,9 +47,14 @@ def test_ray_with_one_and_two_workers_takes_the_steps_of_plain_python(
     assert not (tmp_path / "one" / "ray").exists()
 
 
-def test_a_killed_worker_costs_no_sequence(ray_cluster: None, tmp_path: Path) -> None:
-    path = write_task(tmp_path, steps=40, save_every=10)
+def test_a_run_that_fell_in_plain_python_goes_on_under_ray_and_over_a_killed_worker(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    path = write_task(tmp_path, steps=40, save_every=10, model={"dropout": 0.1})
     run_plain(path, tmp_path / "plain")
+    fallen = tmp_path / "fallen"
+    command = [sys.executable, "-m", "tests.tasks", str(path), str(fallen), "17"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
     killed: list[int] = []
 
     def kill_at_25(event: Event) -> None:
@@ -60,20 +65,8 @@ def test_a_killed_worker_costs_no_sequence(ray_cluster: None, tmp_path: Path) ->
             os.kill(pids[-1], signal.SIGKILL)
 
     pids: list[int] = []
-    run_ray(read_task(path), tmp_path / "fallen", 2, kill_at_25)
+    run_ray(read_task(path), fallen, 2, kill_at_25)
     assert killed and len(pids) == 2
-    assert losses(tmp_path / "fallen") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
-
-
-def test_a_run_that_fell_in_plain_python_goes_on_under_ray(
-    ray_cluster: None, tmp_path: Path
-) -> None:
-    path = write_task(tmp_path, steps=30, save_every=10, model={"dropout": 0.1})
-    run_plain(path, tmp_path / "plain")
-    fallen = tmp_path / "fallen"
-    command = [sys.executable, "-m", "tests.tasks", str(path), str(fallen), "17"]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 9
-    run_ray(read_task(path), fallen, 2)
     assert losses(fallen) == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 

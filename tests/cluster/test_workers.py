@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -18,7 +19,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 
 from cluster.config import ClusterConfig
 from cluster.exchange import Exchange, News, Orders, Sign, Told
-from cluster.falls import Fall, fall_of
+from cluster.falls import Fall, fall_of, with_node
 from cluster.line import Line
 from cluster.patience import Patience
 from cluster.room import demand_of, room_in
@@ -114,6 +115,14 @@ def test_a_users_mistake_is_raised_as_it_is() -> None:
         fell({0: Fell(*LOST), 1: DataError("no such file")}, [LOST])
 
 
+def test_a_worker_that_is_missed_before_its_node_died_with_it() -> None:
+    signs = [replace(sign(rank, 0.1), node=f"node {rank}") for rank in range(2)]
+    killed = Fall("the worker was killed", rank=1)
+    assert with_node(killed, signs, {"node 0"}).cause == "its node died"
+    assert with_node(killed, signs, {"node 1"}) == killed
+    assert with_node(Fall("a bug", rank=1), signs, {"node 0"}).cause == "a bug"
+
+
 def test_a_reclaimed_node_is_no_failure_of_a_worker() -> None:
     error = PreemptionError(PreemptionInfo(None, {"node": [1]}))
     assert fall_of(error, [], range(2)) == Fall("its node was reclaimed", "preemption", 1)
@@ -204,7 +213,7 @@ def test_a_fall_names_its_host_where_there_are_several() -> None:
 def line(monkeypatch: pytest.MonkeyPatch, preempted: bool = False) -> tuple[Line, MagicMock]:
     monkeypatch.setattr("cluster.line.is_preempted", lambda: preempted)
     exchange = MagicMock()
-    return Line(exchange, 1, 0, None, lambda: True), exchange
+    return Line(exchange, 1, 0, None, "node", lambda: True), exchange
 
 
 def committed(step: int, seconds: float = 0.0) -> dict[str, Any]:

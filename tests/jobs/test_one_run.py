@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs import run as runs
+from jobs import stage_run as runs
 from jobs.facts import gather
 from jobs.load import load
 from jobs.plan import StagePlan, resolve
-from jobs.run import held, perform
 from jobs.spec import Spec
+from jobs.stage_run import held, perform
 from jobs.work import Work
 from llm import lease
 from llm.errors import Stopped, UserError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs import run as jobs_run
+from jobs import stage_run as jobs_run
 from jobs.load import load
 from jobs.run import run
 from jobs.spec import Spec

@@ -259,15 +259,15 @@ def rehearsed(spec: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=1800)
 
 
-def write_spec(folder: Path) -> Path:
+def write_spec(folder: Path, workers: int) -> Path:
     write_text(folder / "text")
-    (folder / "x.yaml").write_text("""\
+    (folder / "x.yaml").write_text(f"""\
 name: x
-cluster: {workers: 2}
-data: {shards: text, validation: {fraction: 0.05}}
+cluster: {{workers: {workers}}}
+data: {{shards: text, validation: {{fraction: 0.05}}}}
 stages:
-  tokenizer: {kind: tokenizer, model: char}
-  pretrain: {kind: pretrain, tokenizer: tokenizer, model: {depth: 12}}
+  tokenizer: {{kind: tokenizer, model: char}}
+  pretrain: {{kind: pretrain, tokenizer: tokenizer, model: {{depth: 12}}}}
 """)
     return folder / "x.yaml"
 
@@ -275,7 +275,7 @@ stages:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_rehearsed(tmp_path: Path) -> None:
-    spec = write_spec(tmp_path)
+    spec = write_spec(tmp_path, workers=1)
     done = rehearsed(spec, "--falls", "damage")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("pretrain  ")]
@@ -286,6 +286,6 @@ def test_a_damaged_checkpoint_is_rehearsed(tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 def test_all_falls_of_a_pretraining_hold(tmp_path: Path) -> None:
-    done = rehearsed(write_spec(tmp_path))
+    done = rehearsed(write_spec(tmp_path, workers=2))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("held") == len(FALLS) + 1  # and in the summary

@@ -199,13 +199,15 @@ def test_planned_memory_is_that_of_the_models(tmp_path: Path) -> None:
     task = read_ppo_task(path)
     model, _ = read_model(tmp_path / "policy")
     shape = model.config
-    plan = plan_memory(shape, shape, model.vocab_size, task.config, bf16=False)
+    plan = plan_memory(shape, shape, model.vocab_size, task.config, bf16=False, gpu=False)
     count = sum(p.numel() for p in model.parameters())
     assert plan["policy"] == 16 * count  # fp32: weights, gradient, two moments
     assert plan["reference"] == 4 * count
     body = sum(p.numel() for p in Scorer(model).body.parameters())
     assert (plan["critic"], plan["reward"]) == (16 * body, 4 * body)
-    assert plan_memory(shape, None, model.vocab_size, task.config, bf16=True)["reward"] == 0
+    assert plan["saving"] == 12 * (count + body)
+    ruled = plan_memory(shape, None, model.vocab_size, task.config, bf16=True, gpu=True)
+    assert ruled["reward"] == ruled["saving"] == 0
 
 
 def test_reports_average_what_lies_between_them() -> None:

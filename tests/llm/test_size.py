@@ -87,10 +87,11 @@ def test_a_tied_head_multiplies_as_much_as_an_untied_one():
 def test_weights_gradients_and_optimizer_bytes_by_hand():
     config = ModelConfig(depth=1, width=2, heads=1, hidden=3, context=4, mlp="gelu")
     # embedding 10, attention 16, mlp 12, three norms of 2: 44 parameters.
-    fp32 = bytes_per_worker(config, vocab=5, micro_batch=3, bf16=False)
-    bf16 = bytes_per_worker(config, vocab=5, micro_batch=3, bf16=True)
+    fp32 = bytes_per_worker(config, vocab=5, micro_batch=3, bf16=False, gpu=False)
+    bf16 = bytes_per_worker(config, vocab=5, micro_batch=3, bf16=True, gpu=True)
     assert (fp32["weights"], fp32["gradients"], fp32["optimizer"]) == (176, 176, 352)
     assert (bf16["weights"], bf16["gradients"], bf16["optimizer"]) == (264, 176, 352)
+    assert (fp32["saving"], bf16["saving"]) == (528, 0)  # a GPU's is not where the copy is
     assert fp32["logits"] == 3 * 4 * 5 * 8
     assert bf16["logits"] == 3 * 4 * 5 * 6
 
@@ -113,6 +114,6 @@ def test_estimated_activations_are_within_a_quarter_of_what_autograd_keeps(mlp, 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16), hooks:
         loss = model(ids, ids)
-    estimate = bytes_per_worker(config, vocab, batch, bf16)["activations"]
+    estimate = bytes_per_worker(config, vocab, batch, bf16, gpu=False)["activations"]
     assert loss.requires_grad
     assert estimate == pytest.approx(sum(kept.values()), rel=0.25)

@@ -1,0 +1,89 @@
+"""The head of a cluster as an operator starts it: `ray start`, a token, ports of its own."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+RAY = Path(sys.executable).with_name("ray")
+
+PORTS = (
+    "--port",
+    "--dashboard-port",
+    "--ray-client-server-port",
+    "--object-manager-port",
+    "--node-manager-port",
+    "--dashboard-agent-listen-port",
+    "--dashboard-agent-grpc-port",
+    "--metrics-export-port",
+    "--runtime-env-agent-port",
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A cluster of one node, seen from outside."""
+
+    url: str
+    gcs: str
+    token: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of somebody who knows the token; nothing else of Ray's."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return {**own, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+
+
+@contextmanager
+def head(cpus: int) -> Iterator[Head]:
+    """A head that ends with the block."""
+    token = secrets.token_hex(16)
+    flags = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        known = Head(
+            f"http://127.0.0.1:{flags['--dashboard-port']}", f"127.0.0.1:{flags['--port']}", token
+        )
+        command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
+        command += [f"--num-cpus={cpus}", f"--object-store-memory={200 << 20}"]
+        command += [word for flag in flags.items() for word in flag]
+        process = subprocess.Popen(
+            command,
+            env={**known.environment, "RAY_TMPDIR": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            wait_for("--block", process)
+            yield known
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def wait_for(words: str, process: subprocess.Popen[str]) -> None:
+    """Until a process has said this."""
+    assert process.stdout
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            return
+    raise AssertionError("".join(said))
+
+
+def free_ports(count: int) -> list[int]:
+    """Where nobody listens now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

@@ -8,6 +8,7 @@ import glob
 import hashlib
 import importlib.metadata
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from cluster.looks import Look
 from cluster.network import Door, knock
 
 ROOT = Path(__file__).resolve().parent.parent
+
+SEEN_S = 5.0
+"""Seconds that a file may take to be seen by another node; NFS keeps lists for a few."""
 
 CODE = ("llm", "cluster")
 """Our packages whose files run on nodes."""
@@ -47,9 +51,8 @@ class Scout:
 
     def _storage(self, folder: Path) -> str:
         """Read the driver's word and repeat it."""
-        try:
-            word = (folder / "driver").read_text()
-        except OSError:
+        word = read_soon(folder / "driver")
+        if word is None:
             return "what the driver has written is not there"
         try:
             (folder / self.node).write_text(word)
@@ -65,6 +68,18 @@ class Scout:
     def knock(self, doors: dict[str, tuple[str, int]]) -> dict[str, str]:
         """Try the others' doors."""
         return knock(doors)
+
+
+def read_soon(path: Path) -> str | None:
+    """A file that another node has just written; None if it does not appear."""
+    end = time.monotonic() + SEEN_S
+    while True:
+        try:
+            return path.read_text()
+        except OSError:
+            if time.monotonic() > end:
+                return None
+        time.sleep(0.2)
 
 
 def versions() -> dict[str, str]:

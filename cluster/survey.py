@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.fit import Needs, Node
 from cluster.looks import Look, Silent
 from cluster.network import neighbours
-from cluster.scout import Errand, Scout, versions
+from cluster.scout import Errand, Scout, read_soon, versions
 
 ANSWER_S = 30.0
 """Seconds that all nodes together may take to answer a question; actors start in one or two."""
@@ -140,11 +140,9 @@ def came_back(folder: Path, node: Node, look: Look | Silent) -> Look | Silent:
     """The look, with whether the driver sees what the node has written."""
     if isinstance(look, Silent) or look.storage:
         return look
-    try:
-        seen = (folder / node.id).read_text() == folder.name
-    except OSError:
-        seen = False
-    return look if seen else replace(look, storage="the driver does not see what is written")
+    if read_soon(folder / node.id) == folder.name:
+        return look
+    return replace(look, storage="the driver does not see what is written")
 
 
 def knocked(nodes: list[Node], sent: list[Any]) -> dict[str, dict[str, str]]:

@@ -25,8 +25,8 @@ STEPS, EVERY = 40, 5
 LIMIT_S = 8.0
 """Of a watchdog that is faster than Ray, which takes 16 s by its own settings."""
 
-LATE_S = 5.0
-"""Seconds from the watchdog's limit until the driver has said it."""
+LATE_S = 10.0
+"""Seconds from the watchdog's limit until its group is gone and the driver has said it."""
 
 
 @contextmanager

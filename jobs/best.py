@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from jobs.load import built
+from jobs.load import built, with_paths
 from jobs.point import laid_over
 from jobs.spec import REFERENCES, Spec, SpecFile, SweepStage
 from llm.files import write_atomic
@@ -42,7 +42,7 @@ def best_spec(spec: Spec, sweep: str, of: tuple[str, ...], point: Point) -> dict
     source = spec.origin.source
     for path, value in point.items():
         source = laid_over(source, path, value)
-    made = built(source, spec.origin.file, spec.origin.overrides)
+    made = with_paths(built(source, spec.origin.file, spec.origin.overrides))
     values = different(made, SpecFile)
     values["name"] = f"{spec.name}-best"
     values["stages"] = {

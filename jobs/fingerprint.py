@@ -59,6 +59,8 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         made = without(made, path.split("."))
     if made.get("faults") == asdict(FaultsConfig()):
         del made["faults"]  # it leaves out no update, so results are those of before there was it
+    if made.get("optim", {}).get("lr_width") == 0:
+        made = without(made, ("optim", "lr_width"))  # likewise
     return made
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Facts, refresh
-from jobs.load import built
+from jobs.load import built, with_paths
 from jobs.plan import Plan, StagePlan, resolve
 from jobs.point import laid_over
 from jobs.side_by_side import on_machines
@@ -69,7 +69,7 @@ class TrialRun:
             source = laid_over(source, every, self.checkpoint_every)
         for path, value in point.items():
             source = laid_over(source, path, value)
-        made = built(source, self.spec.origin.file, self.spec.origin.overrides)
+        made = with_paths(built(source, self.spec.origin.file, self.spec.origin.overrides))
         return replace(
             made,
             storage=self.spec.storage,

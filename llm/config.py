@@ -166,6 +166,9 @@ class OptimConfig:
 
     lr: Auto[Rate] = auto
     """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020)."""
+    lr_width: CountOrZero = 0
+    """Width that `lr` is meant for: matrices inside layers learn at lr x lr_width / width, so the
+    best rate stays put when the model grows (Yang et al. 2022); 0: all learn at lr."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     """After warm-up: half a cosine, stable then linear decay, or no change."""
     warmup: Auto[CountOrZero] = auto

@@ -15,18 +15,41 @@ from torch.optim import AdamW
 from llm.config import OptimConfig
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Trainable parameters, each once, in two groups: those that decay and those that do not."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
-    ]
+def groups_of(model: nn.Module, config: OptimConfig) -> list[dict]:
+    """Trainable parameters, each once, by whether they decay and at what `scale` of the rate.
+
+    With `lr_width` the matrices of the layers are a group of their own, which learns the slower the
+    wider the model is: an update of Adam has the same size in every entry, so what it does to the
+    output grows with the number of inputs (Tensor Programs V, table 3).
+    """
+    matrices: list[nn.Parameter] = []
+    inner: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scaled = config.lr_width and IN_LAYERS in f".{name}"
+            kind = vectors if parameter.dim() < 2 else inner if scaled else matrices
+            kind.append(parameter)
+    decay = config.weight_decay
+    groups = [{"params": matrices, "weight_decay": decay, "scale": 1.0}]
+    if inner:
+        width = inner[0].shape[1]  # the first matrix of a layer makes queries
+        groups.append({"params": inner, "weight_decay": decay, "scale": config.lr_width / width})
+    return [*groups, {"params": vectors, "weight_decay": 0.0, "scale": 1.0}]
+
+
+IN_LAYERS = ".blocks."
+"""Part of the names of what lies inside layers."""
+
+
+def set_rate(group: dict, lr: float) -> None:
+    """Let a group learn at its share of a rate."""
+    group["lr"] = lr * group.get("scale", 1.0)
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     """AdamW at the peak rate; the caller sets each step's rate from `learning_rate`."""
-    groups = decay_groups(model, config.weight_decay)
+    groups = groups_of(model, config)
     return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 
 

@@ -26,6 +26,7 @@ from llm.align_config import PpoConfig
 from llm.data import draw_order
 from llm.examples import Prompt
 from llm.experience import Experience, Texts, in_slots, laid_out
+from llm.optim import set_rate
 from llm.ppo_math import (
     entropy,
     gae,
@@ -248,7 +249,7 @@ class Ppo:
                 self.leave_out(step + 1, f"the gradient norm of the {part} is {norms[part]}")
                 return None
         for group in self.optimizer.param_groups:
-            group["lr"] = getattr(rates, group["part"])
+            set_rate(group, getattr(rates, group["part"]))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norms["policy"]

@@ -16,7 +16,7 @@ from llm.chat import Template
 from llm.config import OptimConfig
 from llm.errors import ArtifactError
 from llm.model import Transformer
-from llm.optim import decay_groups
+from llm.optim import groups_of
 from llm.ppo_task import PpoTask
 from llm.reward import Normaliser, Scorer, read_scorer
 from llm.roles import Judge, Manner, RewardModel, RewardRule
@@ -42,7 +42,7 @@ def make_ppo_optimizer(models: ActorCritic, config: OptimConfig) -> AdamW:
     groups = [
         {**group, "part": part}
         for part, module in models.named_children()
-        for group in decay_groups(module, config.weight_decay)
+        for group in groups_of(module, config)
     ]
     return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
 

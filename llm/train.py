@@ -25,7 +25,7 @@ from torch import nn
 from llm.checkpoint import Position
 from llm.config import TrainConfig
 from llm.data import Cursor
-from llm.optim import learning_rate
+from llm.optim import learning_rate, set_rate
 from llm.outside import Wish
 from llm.parallel import clip_gradients, idle_passes, parallelise, synchronised
 from llm.step_log import BITS, Span
@@ -238,7 +238,7 @@ def seed_everything(*key: int) -> None:
 def update(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """One optimizer step at learning rate `lr`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        set_rate(group, lr)
     optimizer.step()
 
 

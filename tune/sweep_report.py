@@ -13,6 +13,7 @@ from llm.plots import label
 from llm.training_report import STYLE, framed
 from tune.config import SweepConfig
 from tune.importance import Importance, importance_of
+from tune.pairs import by_pairs
 from tune.results import Tried, best, figures_of, front, objectives, points_of, short
 from tune.sweep_plots import KEY, draw_curves, draw_field, draw_parallel
 from tune.trials import Trial, read_trials, seconds_at_work, spent
@@ -58,6 +59,7 @@ def sweep_page(title: str, config: SweepConfig, trials: Sequence[Trial]) -> str:
         *drawings(config, trials, tried, leader),
         *mattered(config, tried),
         *by_field(config, tried, leader),
+        *by_pairs(config, tried),
         all_trials(config, trials, leader),
     ]
     return page(title, STYLE + OWN, "\n".join(part for part in body if part))

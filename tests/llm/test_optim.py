@@ -8,7 +8,7 @@ from torch import nn
 
 from llm.config import ModelConfig, OptimConfig
 from llm.model import Transformer
-from llm.optim import decay_groups, learning_rate, make_optimizer
+from llm.optim import groups_of, learning_rate, make_optimizer, set_rate
 
 
 def rates(steps: int, **settings) -> list[float]:
@@ -88,7 +88,7 @@ def names(built: nn.Module, group: dict) -> set[str]:
 
 def test_matrices_and_embeddings_decay_and_vectors_do_not():
     built = model(positions="learned", norm="layernorm")
-    decayed, kept = decay_groups(built, 0.1)
+    decayed, kept = groups_of(built, OptimConfig(weight_decay=0.1))
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
     assert {"embedding.weight", "positions.weight"} <= names(built, decayed)
     assert "blocks.0.attention.qkv.weight" in names(built, decayed)
@@ -98,15 +98,29 @@ def test_matrices_and_embeddings_decay_and_vectors_do_not():
 @pytest.mark.parametrize("tied", [True, False])
 def test_every_parameter_is_in_one_group_once(tied):
     built = model(tied=tied)
-    grouped = [id(p) for group in decay_groups(built, 0.1) for p in group["params"]]
+    grouped = [
+        id(p) for group in groups_of(built, OptimConfig(weight_decay=0.1)) for p in group["params"]
+    ]
     assert sorted(grouped) == sorted(id(p) for p in built.parameters())
     assert len(grouped) == len(set(grouped))
+
+
+def test_matrices_in_layers_learn_the_slower_the_wider_the_model_is():
+    built = model(width=16, positions="learned")
+    groups = groups_of(built, OptimConfig(weight_decay=0.1, lr_width=4))
+    scales = {name: group["scale"] for group in groups for name in names(built, group)}
+    assert {scales["embedding.weight"], scales["positions.weight"], scales["norm.weight"]} == {1.0}
+    assert {scales["blocks.0.attention.qkv.weight"], scales["blocks.1.mlp.out.weight"]} == {0.25}
+    optimizer = make_optimizer(built, OptimConfig(lr=1e-2, lr_width=4))
+    for group in optimizer.param_groups:
+        set_rate(group, 8e-3)
+    assert [group["lr"] for group in optimizer.param_groups] == [8e-3, 2e-3, 8e-3]
 
 
 def test_frozen_parameters_are_left_out():
     built = model()
     built.embedding.weight.requires_grad_(False)
-    decayed, _ = decay_groups(built, 0.1)
+    decayed, _ = groups_of(built, OptimConfig(weight_decay=0.1))
     assert "embedding.weight" not in names(built, decayed)
 
 

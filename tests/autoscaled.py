@@ -77,7 +77,7 @@ def autoscaled(cpus: int, most: int) -> Iterator[dict[str, str]]:
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_FAKE_CLUSTER": "1",
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-            "RAY_raylet_start_wait_time_s": "120",
+            "RAY_raylet_start_wait_time_s": "300",
             "PYTHONPATH": str(ROOT),
         }
         environment.pop("RAY_ADDRESS", None)

@@ -77,7 +77,7 @@ class Hosts:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_TMPDIR": str(self.folder),
-            "RAY_raylet_start_wait_time_s": "120",  # two cores start many processes at once
+            "RAY_raylet_start_wait_time_s": "300",  # two cores start many processes at once
             "PYTHONPATH": str(ROOT),
         }
         self.environment.pop("RAY_ADDRESS", None)

@@ -1,8 +1,28 @@
 """The machines a run asks for: a frozen record, neither torch nor ray."""
 
+from dataclasses import field
 from typing import Literal
 
 from llm.config import Auto, Count, CountOrZero, Rate, RateOrZero, auto, record
+
+
+@record
+class TrainNodes:
+    """Which nodes train, write and judge."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels of these nodes (`ray start --labels role=train`): a value, `!value`, `in(a, b)` or
+    `!in(a, b)`; none: any node."""
+    resources: dict[str, Rate] = field(default_factory=dict)
+    """Of each worker besides CPUs and GPUs: resources that nodes were started with."""
+
+
+@record
+class DataNodes:
+    """Which nodes read, clean and tokenise."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels of these nodes; none: any node, also those that train."""
 
 
 @record
@@ -32,6 +52,10 @@ class ClusterConfig:
     """CPU cores besides the workers' for reading and tokenising."""
     read_ahead: Count = 256
     """Megabytes of tokenised rows that wait for the workers at most."""
+    train: TrainNodes = field(default_factory=TrainNodes)
+    """Nodes of the workers."""
+    data: DataNodes = field(default_factory=DataNodes)
+    """Nodes of all work on text."""
 
     @property
     def least_workers(self) -> int:

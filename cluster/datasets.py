@@ -13,7 +13,7 @@ on two cores, 40 s with one CPU).
 """
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -85,6 +85,11 @@ def in_order(context: DataContext) -> None:
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+
+
+def work_on(labels: Mapping[str, str], context: DataContext) -> None:
+    """All tasks of a dataset, shuffles too, run on nodes with these labels; none: on any node."""
+    context.execution_options.label_selector = dict(labels) or None
 
 
 # -- in the tasks ----------------------------------------------------------------------------------

@@ -54,10 +54,15 @@ class Fall:
     step: int | None = None
     trace: str = ""
     """Of a Python error."""
+    host: str | None = None
+    """Of the rank, if the group had several."""
 
     def __str__(self) -> str:
         places = [("rank", self.rank), ("step", self.step)]
-        where = ", ".join(f"{name} {value}" for name, value in places if value is not None)
+        known = [f"{name} {value}" for name, value in places if value is not None]
+        if self.host and known:
+            known[0] += f" on {self.host}"
+        where = ", ".join(known)
         return f"{where}: {self.cause}" if where else self.cause
 
 

@@ -15,7 +15,7 @@ The dataset is finite, since Ray Data has no endless one, but long enough for th
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ import ray
 import ray.data
 from ray.data import DataContext, DataIterator, Dataset, ExecutionResources, TaskPoolStrategy
 
-from cluster.datasets import in_order
+from cluster.datasets import in_order, work_on
 from llm.data import Block, Cursor, Sequences
 
 GROUP_BYTES = 1 << 20
@@ -164,14 +164,19 @@ class Stream:
                 yield {"ids": block.ids, "position": block.position, "row": block.row}
 
 
-def shares_of(stream: Stream, read_ahead: int) -> list[DataIterator]:
+def shares_of(
+    stream: Stream, read_ahead: int, labels: Mapping[str, str] | None = None
+) -> list[DataIterator]:
     """The stream, dealt to its workers, whole blocks in turn, as soon as all of them read.
+
+    It is made on nodes with these labels, if there are any.
 
     Not by Ray Train, which would cut off tail rows, and have an actor of its own do this only when
     the workers are up: two process starts later, which cost every recovery seconds.
     """
     dataset = stream.dataset()
     keep_order(dataset.context, read_ahead)
+    work_on(labels or {}, dataset.context)
     return dataset.streaming_split(stream.dealing.workers, equal=False)
 
 

@@ -102,6 +102,7 @@ def hire(task: PpoTask, actors: ActorsConfig, cluster: ClusterConfig) -> Crew:
         num_cpus=cpus,
         num_gpus=actors.gpus,
         scheduling_strategy="SPREAD",
+        label_selector=cluster.train.labels,
         max_restarts=-1,  # one that never comes back shows as workers that hang
         max_task_retries=-1,
     )

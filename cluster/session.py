@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.data  # sets up its log handlers, which `quieten` turns down
+from ray.data import DataContext  # sets up log handlers, which `quieten` turns down
 from ray.exceptions import AuthenticationError
 
 from cluster.access import require_listener
 from cluster.config import ClusterConfig
+from cluster.datasets import work_on
 from llm.errors import UserError
 from llm.processes import children, title
 
@@ -72,8 +73,10 @@ def session(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> Iterator[N
     """Be connected to Ray inside the block; an own cluster ends with it.
 
     It has room for the workers, the stream and so many actors of a worker's size, and at least so
-    many logical CPUs.
+    many logical CPUs. All work on text that begins in this process goes
+    to the nodes that are there for it.
     """
+    work_on(config.data.labels, DataContext.get_current())
     if ray.is_initialized():
         yield
         return

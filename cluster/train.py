@@ -16,7 +16,7 @@ from ray.data import DataIterator
 
 from cluster.config import ClusterConfig
 from cluster.ingest import Dealing, Stream, blocks_of, shares_of
-from cluster.room import STREAM_CPUS, demand_of
+from cluster.room import demand_of, stream_cpus
 from cluster.workers import Job, on_workers
 from llm import checkpoint
 from llm.data import Block, require_training_text
@@ -36,7 +36,7 @@ def pretrain(
         learn_text,
         task,
         cluster,
-        demand_of(cluster, spare_cpus=STREAM_CPUS),
+        demand_of(cluster, spare_cpus=stream_cpus(cluster)),
         task.train.checkpoint.mirror,
         fence,
         partial(deal, task, cluster),
@@ -56,7 +56,7 @@ def deal(task: PretrainTask, cluster: ClusterConfig, workers: int) -> list[DataI
         units_of(task.data).bytes,
         cluster.ingest_cpus,
     )
-    return shares_of(stream, cluster.read_ahead)
+    return shares_of(stream, cluster.read_ahead, cluster.data.labels)
 
 
 def learn_text(task: PretrainTask, outside: Outside, share: DataIterator) -> Event:

@@ -18,6 +18,10 @@ START_S = 600.0
 validates, and waits for a stream to start."""
 
 
+LATE_S = 10.0
+"""Seconds without getting on, or without a sign, after which it is said for whom a group waits."""
+
+
 @dataclass(frozen=True)
 class Hung:
     """Workers that are to be ended, and why."""
@@ -39,6 +43,21 @@ def hung(news: News, limit: float) -> Hung | None:
             stuck, f"{named(stuck)} hung: nothing for {limit:g} s since {last.doing} {last.step}"
         )
     return None
+
+
+def awaited(news: News) -> list[Sign]:
+    """Workers for which the others have been waiting for `LATE_S` seconds, by rank.
+
+    In a collective operation all wait for the one that has not come: it is silent, or it has done
+    less than the others.
+    """
+    heard = sorted(zip(news.signs, news.ages, strict=True), key=lambda one: one[0].rank)
+    late = [sign for sign, age in heard if sign.begun and sign.idle + age > LATE_S]
+    silent = [sign for sign, age in heard if sign.begun and age > LATE_S]
+    if silent or not late:
+        return silent
+    least = min(sign.step for sign in late)
+    return [sign for sign in late if sign.step == least]
 
 
 def allowed(sign: Sign, limit: float) -> float:

@@ -12,6 +12,7 @@ between which no checkpoint was made.
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,17 +24,18 @@ import ray
 from ray.data import DataIterator
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
 from cluster.falls import RECLAIMED, Fall, fall_at_start, fall_of, with_node
 from cluster.ingest import dismiss
+from cluster.interface import group_config
 from cluster.patience import Patience
 from cluster.place import Introduced, Loop, Place, Task, work
 from cluster.room import Demand, alive_nodes, ask_for, room_in, usable_nodes
 from cluster.stop import Stop, asked_to_stop
-from cluster.watchdog import hung
+from cluster.watchdog import LATE_S, awaited, hung
 from llm import checkpoint, events
 from llm.errors import Stopped, TrainingError, stopped_at
 from llm.files import write_atomic
@@ -137,7 +139,9 @@ class Groups:
         """Why we ended the group ourselves."""
         self.reclaimed = False
         """Whether one of its nodes will be taken away."""
-        self.looked = 0.0
+        self.looked = self.told = 0.0
+        self.hosts: dict[int, str] = {}
+        """Where the ranks of this group are."""
 
     def run(self) -> Event:
         """Train to the end."""
@@ -161,7 +165,7 @@ class Groups:
     def wait_for_room(self) -> int:
         """How many workers to begin with; says so if there is no room yet."""
         demand, waiting = self.job.demand, False
-        while (room := min(room_in(usable_nodes(), demand), self.most)) < demand.least:
+        while (room := min(room_in(usable_nodes(demand), demand), self.most)) < demand.least:
             self.leave_if_asked()
             if not waiting:
                 ask_for(demand, demand.most)
@@ -176,7 +180,7 @@ class Groups:
             self.note("resized", workers_from=self.workers, workers_to=workers)
             self.say("resized", workers_from=self.workers, workers_to=workers)
         self.number, self.workers = self.number + 1, workers
-        self.ending, self.reclaimed = None, False
+        self.ending, self.reclaimed, self.hosts = None, False, {}
         settle(self.job.task.checkpoints, self.job.mirror, may_write=self.job.fence, say=self.emit)
         ray.get(self.exchange.begin.remote(self.number))
         try:
@@ -202,6 +206,8 @@ class Groups:
             return self.ending
         fall = fall_of(fit.error, news.fallen, range(self.workers))
         fall = with_node(fall, news.signs, alive_nodes())
+        if fall.rank is not None and len(set(self.hosts.values())) > 1:
+            fall = replace(fall, host=self.hosts.get(fall.rank))
         # A node may be gone sooner than announced.
         taken = self.reclaimed and fall.kind == "fall" and not fall.trace
         return replace(fall, kind="preemption", cause=RECLAIMED) if taken else fall
@@ -226,6 +232,7 @@ class Groups:
                 num_workers=self.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker=job.demand.worker,
+                label_selector=job.demand.labels or None,  # type: ignore[call-arg]
             ),
             run_config=RunConfig(
                 # Ray Train would resume a run of the same name from its own records.
@@ -234,8 +241,8 @@ class Groups:
                 failure_config=FAIL_AT_ONCE,
                 callbacks=[Introduced(self.exchange)],  # type: ignore[list-item]
             ),
-            torch_config=TorchConfig(
-                timeout_s=max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
+            torch_config=group_config(
+                cluster.gpus_per_worker > 0, max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
             ),
         )
 
@@ -254,6 +261,7 @@ class Groups:
         """Pass on a wish to stop, end what hangs, make room for a larger group."""
         if self.ending:
             return
+        self.tell_of_hosts(news)
         if self.stop.asked:
             self.ask_to_stop(news)
         elif news.left:
@@ -266,6 +274,21 @@ class Groups:
             self.ending = Fall(found.why, rank=first.rank, step=first.step)
             for sign in found.signs:
                 ray.kill(sign.actor)
+
+    def tell_of_hosts(self, news: News) -> None:
+        """Say where the workers are, and for whom all wait, if they are on several hosts."""
+        placed = len(self.hosts) == self.workers
+        self.hosts |= {sign.rank: sign.host for sign in news.signs}
+        if len(set(self.hosts.values())) < 2 or len(self.hosts) < self.workers:
+            return
+        if not placed:
+            self.say("placed", hosts=dict(Counter(self.hosts[rank] for rank in sorted(self.hosts))))
+        now = time.monotonic()
+        if (late := awaited(news)) and now - self.told > LATE_S:
+            self.told = now
+            ranks = [sign.rank for sign in late]
+            hosts = list(dict.fromkeys(sign.host for sign in late))
+            self.say("awaited", hosts=hosts, ranks=ranks, doing=late[0].doing)
 
     def ask_to_stop(self, news: News) -> None:
         """Have the workers save and end; those that have not begun yet are just ended."""
@@ -280,7 +303,7 @@ class Groups:
         if time.monotonic() - self.looked < LOOK_S:
             return
         self.looked = time.monotonic()
-        if room_in(usable_nodes(), self.job.demand) > self.workers:
+        if room_in(usable_nodes(self.job.demand), self.job.demand) > self.workers:
             self.exchange.give.remote(Orders(Wish.NOTHING, leave=True))
 
     def abort(self, at_once: bool = False) -> None:
@@ -301,12 +324,15 @@ class Groups:
         if fall.kind in ("fall", "preemption"):
             self.note("fall", cause=fall.cause, rank=fall.rank, step=step)
             self.say("fall", cause=str(fall))
+        demand = self.job.demand
+        if fall.kind == "no room" and room_in(usable_nodes(demand), demand) >= self.workers:
+            self.say("crowded", workers=self.workers)
         trace = self.job.folder / "error.txt"
         if fall.trace:
             write_atomic(trace, fall.trace)
         self.leave_if_asked()
-        self.most = self.workers - 1 if fall.kind == "no room" else self.job.demand.most
-        self.most = max(self.most, self.job.demand.least)
+        self.most = self.workers - 1 if fall.kind == "no room" else demand.most
+        self.most = max(self.most, demand.least)
         self.patience = self.patience.after(fall.kind, self.saved())
         if spent := self.patience.spent(self.job.cluster, fall):
             where = f"; the whole traceback: {trace}" if fall.trace else ""

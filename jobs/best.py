@@ -1,7 +1,7 @@
 """The best values of a sweep: as overrides for the command line, and as a spec that is ready."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import yaml
 
 from jobs.load import built, with_paths
 from jobs.point import laid_over
-from jobs.spec import REFERENCES, Spec, SpecFile, SweepStage
+from jobs.spec import REFERENCES, SearchStage, Spec, SpecFile
+from jobs.yaml_source import Source
 from llm.files import write_atomic
 from tune.space import Point
 
@@ -39,18 +40,25 @@ def written(value: object) -> str:
 
 def best_spec(spec: Spec, sweep: str, of: tuple[str, ...], point: Point) -> dict[str, Any]:
     """The values of a spec in which the sweep has been replaced by what it found."""
-    source = spec.origin.source
+    source = with_swept(spec, {sweep: of[-1]})
     for path, value in point.items():
         source = laid_over(source, path, value)
     made = with_paths(built(source, spec.origin.file, spec.origin.overrides))
     values = different(made, SpecFile)
     values["name"] = f"{spec.name}-best"
-    values["stages"] = {
-        name: with_references(different(stage, type(stage)), stage.kind, {sweep: of[-1]})
-        for name, stage in made.stages.items()
-        if not isinstance(stage, SweepStage)
-    }
+    values["stages"] = {name: different(stage, type(stage)) for name, stage in made.stages.items()}
     return values
+
+
+def with_swept(spec: Spec, renamed: Mapping[str, str]) -> Source:
+    """The spec without sweeps; stages that name one name the last stage of its trials."""
+    source = spec.origin.source
+    stages = {
+        name: with_references(dict(source.values["stages"][name]), stage.kind, renamed)
+        for name, stage in spec.stages.items()
+        if not isinstance(stage, SearchStage)
+    }
+    return replace(source, values={**source.values, "stages": stages})
 
 
 def with_references(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cluster.config import ClusterConfig
+from cluster.labels import CONDITION, KEY
 from jobs.spec import PpoStage, SpecFile, Stage
 from jobs.yaml_source import Keys
 from llm.config import LoopConfig
@@ -13,6 +14,7 @@ Findings = Iterator[tuple[Keys, str]]
 def of_cluster(spec: SpecFile) -> Findings:
     """Numbers of workers in order; stages that can be trained in the way that is asked for."""
     yield from of_workers(spec.cluster)
+    yield from of_labels(spec.cluster)
     for name, stage in spec.stages.items():
         for keys, message in of_falls(stage):
             yield ("stages", name, *keys), message
@@ -30,6 +32,22 @@ def of_workers(cluster: ClusterConfig) -> Findings:
     if least > most:
         message = f"[{least}, {most}] is not allowed; the smaller number comes first"
         yield ("cluster", "workers"), message
+
+
+def of_labels(cluster: ClusterConfig) -> Findings:
+    """Conditions are such as Ray understands; CPUs and GPUs are asked for by keys of their own."""
+    for nodes, labels in (("train", cluster.train.labels), ("data", cluster.data.labels)):
+        for key, condition in labels.items():
+            keys = ("cluster", nodes, "labels", key)
+            if not KEY.fullmatch(key):
+                yield keys, f"{key!r} is no label; letters, digits, `-`, `_` and `.`, 63 at most"
+            if not CONDITION.fullmatch(condition):
+                allowed = "a value, `!value`, `in(a, b)` or `!in(a, b)`"
+                yield keys, f"{condition!r} is no condition of a label; {allowed}"
+    own = {"CPU": "cpus_per_worker", "GPU": "gpus_per_worker"}
+    for name in cluster.train.resources.keys() & own.keys():
+        message = f"is asked for by cluster.{own[name]}; only other resources stand here"
+        yield ("cluster", "train", "resources", name), message
 
 
 def of_falls(stage: Stage) -> Findings:

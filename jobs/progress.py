@@ -126,10 +126,28 @@ class Watch:
         """The cluster has become smaller or larger."""
         self.say(f"from {event['workers_from']} to {event['workers_to']} workers", style="bold")
 
+    def placed(self, event: Event) -> None:
+        """Where the workers of a group on several hosts are."""
+        where = ", ".join(f"{count} on {host}" for host, count in event["hosts"].items())
+        self.say(f"workers: {where}")
+
+    def waits_for(self, event: Event) -> None:
+        """All wait for some that do not get on."""
+        hosts, ranks = event["hosts"], event["ranks"]
+        where = ", ".join(hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
+        which = f"rank {ranks[0]}" if len(ranks) == 1 else f"{len(ranks)} ranks"
+        text = f"step {event['step']}: waiting for {where} ({which}, {event['doing']})"
+        self.say(text, style="bold yellow")
+
     def waits(self, event: Event) -> None:
         """The cluster has no room for the workers."""
         wanted = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
         self.say(f"waiting for room for {wanted} on the cluster; there is for {event['room']}")
+
+    def crowded(self, event: Event) -> None:
+        """The cluster is large enough, yet there was no place for the workers."""
+        wanted = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
+        self.say(f"others use the places of {wanted} (see `ray status`); trying again")
 
     def saved_early(self, event: Event) -> None:
         """Somebody asked for a save."""
@@ -212,6 +230,9 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "fault": Watch.left_out,
     "resized": Watch.resized,
     "waiting": Watch.waits,
+    "crowded": Watch.crowded,
+    "placed": Watch.placed,
+    "awaited": Watch.waits_for,
     "saved_early": Watch.saved_early,
     "mirror_failed": Watch.not_mirrored,
 }

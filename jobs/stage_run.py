@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.facts import MANIFEST
+from jobs.fit import require_fit
 from jobs.perform import PERFORM
 from jobs.plan import Plan, StagePlan
 from jobs.progress import telling, unheard
@@ -53,6 +54,7 @@ def perform(
         work = Work(plan, stage, console, holding.fence, also)
         if needs_ray(stage):
             start_ray(plan, console, stack)
+            require_fit(work)
         metrics = PERFORM[stage.kind](work) | account_of(folder).metrics()
         seconds = round(time.time() - began, 1)
         holding.require()

@@ -20,6 +20,7 @@ from jobs.point import laid_over
 from jobs.side_by_side import on_machines
 from jobs.spec import TRAININGS, PretrainStage, Spec, Stage, references
 from jobs.stage_run import perform
+from jobs.yaml_source import Source
 from llm.checkpoint import name_of, read_position, steps
 from llm.metrics import Event
 from tune.actor import Report
@@ -63,7 +64,7 @@ class TrialRun:
 
     def spec_of(self, point: Point, seed: int, folder: Path) -> Spec:
         """The spec of a trial, as if its values stood in the file."""
-        source = self.spec.origin.source
+        source = without_others(self.spec, self.of)
         if self.checkpoint_every is not None:
             every = f"{self.of[-1]}.checkpoint.every"
             source = laid_over(source, every, self.checkpoint_every)
@@ -75,9 +76,15 @@ class TrialRun:
             storage=self.spec.storage,
             cluster=on_machines(made.cluster, self.each),
             seed=self.spec.seed + seed,
-            stages={name: made.stages[name] for name in upstream(self.of, made.stages)},
             places={name: folder / name for name in self.of},
         )
+
+
+def without_others(spec: Spec, of: Sequence[str]) -> Source:
+    """The spec as it was written, with the stages of a trial and what these build on alone."""
+    source = spec.origin.source
+    kept = {name: source.values["stages"][name] for name in upstream(of, spec.stages)}
+    return replace(source, values={**source.values, "stages": kept})
 
 
 def upstream(names: Sequence[str], stages: Mapping[str, Stage]) -> list[str]:

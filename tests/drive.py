@@ -2,14 +2,15 @@
 
     python -m tests.drive TASK.json FOLDER {"workers": 2}
 
-Every event comes out as one line of JSON. `pace`: seconds between two steps.
+Every event comes out as one line of JSON. `pace`: seconds between two steps. `before`: a command
+that starts it elsewhere.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,24 @@ class Driver:
     """A driver, seen from outside."""
 
     def __init__(
-        self, task: Path, folder: Path, environment: dict[str, str], **cluster: Any
+        self,
+        task: Path,
+        folder: Path,
+        environment: dict[str, str],
+        before: Sequence[str] = (),
+        **cluster: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.drive", str(task), str(folder), json.dumps(cluster)],
+            [
+                *before,
+                sys.executable,
+                "-m",
+                "tests.drive",
+                str(task),
+                str(folder),
+                json.dumps(cluster),
+            ],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from ray.data import DataIterator
 
 from cluster.config import ClusterConfig
 from cluster.place import Loop
-from cluster.room import STREAM_CPUS, demand_of
+from cluster.room import demand_of, stream_cpus
 from cluster.train import deal, learn_text
 from cluster.workers import Job, on_workers
 from llm.metrics import Emit, Event
@@ -92,7 +92,7 @@ def learn_paced(seconds: float, task: PretrainTask, outside: Outside, share: Dat
 def pretrain_by(loop: Loop, task: PretrainTask, cluster: ClusterConfig, emit: Emit) -> Event:
     """As `cluster.train.pretrain`, with another loop."""
     Path(task.folder).mkdir(exist_ok=True)
-    demand = demand_of(cluster, spare_cpus=STREAM_CPUS)
+    demand = demand_of(cluster, spare_cpus=stream_cpus(cluster))
     return on_workers(
         Job(loop, task, cluster, demand, None, deal=partial(deal, task, cluster)), emit
     )

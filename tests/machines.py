@@ -33,10 +33,14 @@ class Machines:
         self.process = process
         self.environment = environment | {"RAY_ADDRESS": self._answer()["address"]}
         self.raylets: list[int] = []
+        self.ids: list[str] = []
+        """Of the nodes, by Ray."""
 
-    def add(self, cpus: int) -> int:
+    def add(self, cpus: int, **labels: str) -> int:
         """Let a node join; returns its number."""
-        self.raylets.append(self._ask("add", cpus)["raylet"])
+        answer = self._ask("add", cpus, labels)
+        self.raylets.append(answer["raylet"])
+        self.ids.append(answer["id"])
         return len(self.raylets) - 1
 
     def kill(self, node: int) -> None:
@@ -103,11 +107,12 @@ def serve() -> None:
     try:
         for line in sys.stdin:
             match json.loads(line):
-                case ["add", cpus]:
+                case ["add", cpus, labels]:
+                    store = OBJECT_STORE_BYTES
                     nodes.append(
-                        cluster.add_node(num_cpus=cpus, object_store_memory=OBJECT_STORE_BYTES)
+                        cluster.add_node(num_cpus=cpus, object_store_memory=store, labels=labels)
                     )
-                    tell(raylet=raylet(nodes[-1]))
+                    tell(raylet=raylet(nodes[-1]), id=nodes[-1].node_id)
                 case ["kill", node]:
                     die(cluster, nodes[node])
                     tell()

@@ -23,7 +23,7 @@ from cluster.falls import Fall, fall_of, with_node
 from cluster.line import Line
 from cluster.patience import Patience
 from cluster.room import demand_of, room_in
-from cluster.watchdog import SILENT_S, START_S, hung
+from cluster.watchdog import LATE_S, SILENT_S, START_S, awaited, hung
 from llm.errors import DataError
 from llm.faults import RolledBack
 from llm.fell import Fell
@@ -70,6 +70,15 @@ def test_a_silent_worker_is_told_from_those_that_wait_for_it() -> None:
     found = hung(news([sign(0, 1.0), sign(1, 0.0)], [0.1, SILENT_S + 1]), limit=300)
     assert found and [one.rank for one in found.signs] == [1]
     assert "rank 1 on here silent" in found.why
+
+
+def test_all_wait_for_the_silent_and_else_for_those_that_have_done_least() -> None:
+    busy, waiting, behind = sign(0, 1.0), sign(1, 12.0, step=6), sign(2, 12.0, step=5)
+    assert awaited(news([busy, waiting], [0.1, 0.1])) == [waiting]
+    assert awaited(news([behind, waiting], [0.1, 0.1])) == [behind]
+    gone = sign(3, 0.5, step=6)
+    assert awaited(news([behind, gone], [0.1, LATE_S + 1])) == [gone]
+    assert awaited(news([busy, sign(1, 99.0, begun=False)], [0.1, 0.1])) == []
 
 
 def test_loading_may_take_longer_than_a_step() -> None:
@@ -190,6 +199,12 @@ def test_workers_fit_on_whole_nodes_and_leave_room_for_the_stream(
 def test_the_scarcest_resource_decides() -> None:
     config = ClusterConfig(workers=(1, 8), cpus_per_worker=4, gpus_per_worker=1)
     assert room_in([{"CPU": 96, "GPU": 2}, {"CPU": 8, "GPU": 8}], demand_of(config)) == 4
+
+
+def test_a_fall_names_its_host_where_there_are_several() -> None:
+    fall = Fall("its node died", rank=1, step=30, host="berta")
+    assert str(fall) == "rank 1 on berta, step 30: its node died"
+    assert str(Fall("its node died", rank=1, step=30)) == "rank 1, step 30: its node died"
 
 
 # -- a worker's line ------------------------------------------------------------------------------

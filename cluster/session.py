@@ -134,7 +134,7 @@ def cpus_of(config: ClusterConfig, actors: int = 0) -> int:
     return busy + config.ingest_cpus + LIGHT_CPUS
 
 
-def connect(config: ClusterConfig, actors: int, cpus: int) -> None:
+def connect(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> None:
     """Join the cluster of RAY_ADDRESS, else start one here."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -15,6 +15,7 @@ from llm.size import flops_per_token, parameters
 from tune.actor import Report
 from tune.config import DimensionConfig, SweepConfig
 from tune.scaling import LEAST, Scaling, Training
+from tune.scaling_report import END
 from tune.space import Point
 from tune.trials import Trial
 
@@ -76,10 +77,21 @@ def trainings_of(trials: Sequence[Trial]) -> list[Training]:
     return [Training(one["parameters"], one["afforded"], one[FLOPS], one["loss"]) for one in done]
 
 
+def one_sided(scaling: Scaling) -> str:
+    """What to say where the best size lies outside the depths tried."""
+    side = scaling.one_sided
+    if not side:
+        return ""
+    return (
+        f"on every rung the {END[side]} model does best, so no size can be recommended; try "
+        f"{side} models, or {'larger' if side == 'smaller' else 'smaller'} budgets"
+    )
+
+
 def law_of(scaling: Scaling) -> dict[str, Any]:
     """The law for the manifest."""
     best, law, held_out = scaling.best, scaling.law, scaling.held_out
-    text = (
+    text = one_sided(scaling) or (
         f"{quantity(best.flops)} FLOPs are best spent on {quantity(best.parameters)} parameters "
         f"and {quantity(best.tokens)} tokens, for a loss of {best.loss:.4g}"
     )

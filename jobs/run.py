@@ -22,7 +22,7 @@ from llm.errors import DataError
 from llm.falls import falls_line
 from llm.files import write_atomic
 from llm.metrics import duration, quantity, size_of, validation_line
-from tune.results import short
+from tune.space import short
 
 
 def run(spec: Spec) -> None:

@@ -8,9 +8,8 @@ from jobs.side_by_side import machines_of, side_by_side
 from jobs.spec import ScalingStage, SearchStage, SweepStage
 from llm.config import auto
 from llm.metrics import duration, quantity
-from tune.results import short
 from tune.search import trials_of
-from tune.space import kind_of
+from tune.space import kind_of, short
 
 Rows = Iterator[tuple[str, str]]
 

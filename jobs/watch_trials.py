@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tune.config import SweepConfig
-from tune.results import best, lines, objectives, short
+from tune.results import best, lines, objectives
+from tune.space import short
 from tune.trials import Trial
 
 STYLES = {"done": "green", "stopped": "dim", "failed": "bold red", "unfinished": "yellow"}

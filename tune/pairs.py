@@ -11,7 +11,8 @@ from llm.page import shown
 from llm.plots import SETTINGS, canvas, svg_of
 from llm.training_report import framed
 from tune.config import Scalar, SweepConfig
-from tune.results import Tried, short
+from tune.results import Tried
+from tune.space import short
 from tune.sweep_plots import PLAIN, limits, ticks
 
 MOST_CURVES = 8

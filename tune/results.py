@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from llm.files import replacing
 from tune.config import Mode, SweepConfig
 from tune.search import Known
-from tune.space import Point
+from tune.space import Point, short
 from tune.trials import Trial
 
 
@@ -157,10 +157,3 @@ def lines(trials: Iterable[Trial], config: SweepConfig) -> Iterator[tuple[str, .
             *("" if figure is None else f"{figure:.4g}" for figure in figures),
             *(short(trial.point.get(path)) for path in config.space),
         )
-
-
-def short(value: object) -> str:
-    """A value in a few letters; nothing where a field has no say."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

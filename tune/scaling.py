@@ -268,6 +268,26 @@ class Scaling:
     valleys: tuple[Valley, ...]
     held_out: HeldOut | None
 
+    @property
+    def one_sided(self) -> str:
+        """`smaller` or `larger` models would have done better on every rung; empty: neither.
+
+        Then nothing tells what size costs and what it gains, and the law's best one is made up.
+        """
+        best = [
+            min(range(len(rung)), key=lambda i: rung[i].loss)
+            for rung in (sorted(one, key=size_of) for one in rungs(self.trainings))
+        ]
+        if all(place == 0 for place in best):
+            return "smaller"
+        last = [len(rung) - 1 for rung in rungs(self.trainings)]
+        return "larger" if best == last else ""
+
+
+def size_of(training: Training) -> float:
+    """Its parameters."""
+    return training.parameters
+
 
 def scaling_of(
     trainings: Sequence[Training], budget: float, *, hold_out: bool = True, times: int = 200

@@ -19,6 +19,9 @@ from tune.sweep_report import OWN, table
 TOO_FAR = 0.02
 """Error of the foretold largest rung from which on the page warns of the law."""
 
+END = {"smaller": "smallest", "larger": "largest"}
+"""Of the sizes tried, the one beside which better ones lie."""
+
 REACH = 100.0
 """A budget more than so many times the largest rung is far out."""
 
@@ -81,6 +84,11 @@ def between(scaling: Scaling, key: str) -> str:
 
 def doubts(scaling: Scaling) -> Iterator[str]:
     """Reasons not to believe the law."""
+    if side := scaling.one_sided:
+        yield (
+            f"On every rung the {END[side]} model does best, so the law cannot tell what size is "
+            f"worth: what follows from it is made up. Try {side} models."
+        )
     if scaling.held_out and scaling.held_out.worst > TOO_FAR:
         worst = f"{scaling.held_out.worst:.1%}"
         yield f"The largest rung was foretold {worst} wrong: what lies beyond it is less certain."

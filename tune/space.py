@@ -165,3 +165,13 @@ def order(space: Space) -> list[str]:
         done.append(ready[0])
         waiting.remove(ready[0])
     return done
+
+
+# -- for people ------------------------------------------------------------------------------------
+
+
+def short(value: object) -> str:
+    """A value in a few letters; nothing where a field has no say."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

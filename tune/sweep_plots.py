@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from llm.metrics import quantity
 from llm.plots import COLOURS, SETTINGS, WIDTH, canvas, label, svg_of
 from tune.config import SweepConfig
-from tune.results import Tried, points_of, short
-from tune.space import from_unit, kind_of, to_unit, values_of
+from tune.results import Tried, points_of
+from tune.space import from_unit, kind_of, short, to_unit, values_of
 from tune.trials import Trial
 
 KEY = {"the best": "kept", "went all the way": "held", "stopped early": "lost"}

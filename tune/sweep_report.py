@@ -14,7 +14,8 @@ from llm.training_report import STYLE, framed
 from tune.config import SweepConfig
 from tune.importance import Importance, importance_of
 from tune.pairs import by_pairs
-from tune.results import Tried, best, figures_of, front, objectives, points_of, short
+from tune.results import Tried, best, figures_of, front, objectives, points_of
+from tune.space import short
 from tune.sweep_plots import KEY, draw_curves, draw_field, draw_parallel
 from tune.trials import Trial, read_trials, seconds_at_work, spent
 

@@ -100,6 +100,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
     for name, functions in modules.items():
         monkeypatch.setitem(sys.modules, f"cluster.{name}", SimpleNamespace(**functions))
     monkeypatch.setattr(jobs_run, "start_ray", lambda *_: None)
+    monkeypatch.setattr(jobs_run, "require_fit", lambda work: None)
     monkeypatch.chdir(tmp_path)
     Path("x.yaml").write_text(SPEC)
     Path("web.jsonl").write_text('{"text": "a page"}\n')

@@ -134,3 +134,17 @@ def test_a_ladder_gives_everything_at_once_quickly() -> None:
     assert scaling.held_out is not None and scaling.held_out.worst < 0.02
     assert scaling.intervals["parameters"].low <= scaling.best.parameters
     assert scaling.best.parameters <= scaling.intervals["parameters"].high
+
+
+@pytest.mark.parametrize(("factors", "side"), [((2, 4, 8), "smaller"), ((0.1, 0.2, 0.4), "larger")])
+def test_a_ladder_beside_the_best_sizes_says_on_which_side_they_are(
+    factors: tuple[float, ...], side: str
+) -> None:
+    found = []
+    for flops in np.geomspace(1e17, 1e19, 4):
+        for factor in factors:
+            size = factor * CHINCHILLA.best(flops).parameters
+            tokens = flops / CHINCHILLA.cost / size
+            found.append(Training(size, tokens, flops, float(CHINCHILLA.loss(size, tokens))))
+    assert scaling_of(found, BUDGET, times=0).one_sided == side
+    assert scaling_of(ladder(CHINCHILLA), BUDGET, times=0).one_sided == ""

@@ -36,7 +36,8 @@ WAITING_CPUS = 0.01
 """Of a trial's own process; Ray Tune places none that asks for nothing."""
 
 NOT_TAKEN = shutil.ignore_patterns(
-    MANIFEST, CHECKPOINTS, ".*", "ray", "pulse", "events.jsonl", "report.html", "error.txt"
+    *(MANIFEST, CHECKPOINTS, "tensorboard", "ray", "pulse", "events.jsonl", "report.html"),
+    *("error.txt", ".*"),
 )
 """Of the best trial's last stage: what is about its making."""
 

@@ -95,8 +95,8 @@ NOT_RESULTS = {
 }
 """Files of an artifact that hold times or paths."""
 
-PASSING = {"checkpoints", ".lease", "ray", "work"}
-"""Folders that a stage needs while it works."""
+PASSING = {"checkpoints", ".lease", "ray", "work", "tensorboard"}
+"""Folders that a stage needs while it works, or that hold times."""
 
 PATIENCE_S = 600.0
 

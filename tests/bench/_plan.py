@@ -5,7 +5,6 @@ the parameters; the process's (or the GPU's) memory at its peak.
 """
 
 import json
-import resource
 import sys
 import time
 from itertools import pairwise
@@ -40,7 +39,9 @@ def peak() -> int:
     if CUDA:
         there, total = torch.cuda.mem_get_info()
         return total - there  # the allocator gives nothing back
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage's ru_maxrss: a child begins with that of the process which started it.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 if __name__ == "__main__":

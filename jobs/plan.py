@@ -7,24 +7,22 @@ resolves anew after every stage.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
 
 from cluster.config import ClusterConfig
 from jobs import auto, rules
 from jobs.align_rules import of_context
-from jobs.estimate import Estimate, estimate
+from jobs.estimate import estimate
 from jobs.facts import Facts
-from jobs.fingerprint import FORMAT, fingerprint
+from jobs.fingerprint import fingerprint
 from jobs.graph import expanded, order, tokens_of
 from jobs.inputs import bytes_of_sources, bytes_read, known_to
+from jobs.needed import if_needed
+from jobs.planned import Plan, StagePlan
 from jobs.reasons import why_again, why_more, why_new
-from jobs.saving import Saving, often_enough, saving_of
+from jobs.saving import often_enough, saving_of
 from jobs.serve_rules import of_memory
 from jobs.spec import (
-    MODELS,
     TRAININGS,
     AnyStage,
     CorpusStage,
@@ -41,106 +39,10 @@ from jobs.spec import (
     SweepStage,
     TokenizerStage,
     TokensStage,
-    as_json,
     references,
-    rows_run,
 )
 from llm.config import ModelConfig
 from llm.size import parameters
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage as it will run, or as it was found."""
-
-    name: str
-    kind: str
-    status: Literal["cached", "not needed", "will run", "on demand"]
-    reason: str
-    """Why it runs; what was found if it does not."""
-    written: AnyStage
-    """As the file has it."""
-    stage: AnyStage | None
-    """Without any auto; None while it waits for what an earlier stage finds out."""
-    fingerprint: str | None
-    folder: Path | None
-    parents: Mapping[str, str]
-    """Fingerprints by the key that names the stage."""
-    data: Mapping[str, Any]
-    """Digests of the text it reads, and how it is read."""
-    seed: int
-    text_bytes: int = 0
-    """Size of the text it reads, as far as it is known."""
-    source_bytes: Mapping[str, int] = field(default_factory=dict)
-    """The same of each source of a corpus."""
-    vocab_size: int | None = None
-    """Tokens of the tokenizer, or of the model; None: not known yet."""
-    model: ModelConfig | None = None
-    """The model that it makes or uses."""
-    estimate: Estimate | None = None
-    saving: Saving | None = None
-    """How often it should save; None if there is nothing to train."""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    """What it measured, if it is finished."""
-    extends: bool = False
-    """Whether it was finished, and is now to do more of the same."""
-
-    @property
-    def identity(self) -> str:
-        """What later stages know it by: a sweep of more trials can have another best one."""
-        best = self.metrics.get("best")
-        return f"{self.fingerprint}.{best['trial']}" if best else str(self.fingerprint)
-
-    @property
-    def cached(self) -> bool:
-        """Whether there is nothing to do."""
-        return self.status != "will run"
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What identifies the artifact; `jobs.run` adds the code's version and the metrics."""
-        assert self.stage is not None
-        return {
-            "format": FORMAT,
-            "stage": self.name,
-            "kind": self.kind,
-            "fingerprint": self.fingerprint,
-            "spec": as_json(self.stage),
-            "parents": dict(self.parents),
-            "data": dict(self.data),
-            "seed": self.seed,
-        }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Every stage in the order in which they run."""
-
-    spec: Spec
-    facts: Facts
-    cluster: ClusterConfig
-    stages: tuple[StagePlan, ...]
-
-    @cached_property
-    def by_name(self) -> dict[str, StagePlan]:
-        """The stages by their names."""
-        return {stage.name: stage for stage in self.stages}
-
-    @property
-    def next(self) -> StagePlan | None:
-        """The first stage that is not done; None: all are."""
-        return next((stage for stage in self.stages if not stage.cached), None)
-
-    @property
-    def next_command(self) -> str | None:
-        """What to do now: run it, then serve it or let it write; None if it has no model."""
-        if self.next is not None:
-            return self.spec.command("run")
-        if any(stage.kind == "serve" for stage in self.stages):
-            return self.spec.command("serve")
-        if any(stage.kind in MODELS for stage in self.stages):
-            return f"{self.spec.command('generate')} --prompt TEXT"
-        return None
 
 
 def resolve(spec: Spec, facts: Facts) -> Plan:
@@ -406,42 +308,3 @@ def judged(plan: StagePlan, facts: Facts, builds_on: Mapping[str, StagePlan]) ->
     vocab = found.metrics.get("vocab_size", plan.vocab_size)
     made = f"made before, in {found.folder.name}"
     return replace(plan, status="cached", reason=made, vocab_size=vocab, metrics=found.metrics)
-
-
-def if_needed(stage: StagePlan, plans: Mapping[str, StagePlan]) -> StagePlan:
-    """Stages that only others use are not made for those that are finished."""
-    if stage.cached:
-        return stage
-    trials = [one for one in plans.values() if stage.name in rows_run(one.written)]
-    if stage.kind == "tokens":
-        readers = [one for one in plans.values() if tokens_of(one.written) == stage.name]
-        if any(is_run(one, plans) for one in readers):
-            return stage
-        names = " and ".join(f"'{one.name}'" for one in readers)
-        return replace(stage, status="not needed", reason=f"{names} made before")
-    if trials and not used_alone(stage, plans):
-        names = " and ".join(f"'{one.name}'" for one in trials)
-        return replace(stage, status="not needed", reason=f"only trials of {names} run it")
-    return stage
-
-
-def is_run(stage: StagePlan, plans: Mapping[str, StagePlan]) -> bool:
-    """Whether a stage is to be run, by itself or in trials."""
-    trials = [one for one in plans.values() if stage.name in rows_run(one.written)]
-    if any(not one.cached for one in trials):
-        return True
-    return not stage.cached and (not trials or used_alone(stage, plans))
-
-
-def used_alone(stage: StagePlan, plans: Mapping[str, StagePlan]) -> bool:
-    """Whether a stage other than a sweep, or than one that only trials run, names it."""
-    users = [
-        one
-        for one in plans.values()
-        if stage.name in references(one.written).values()
-        and not isinstance(one.written, SearchStage)
-    ]
-    rows = [rows_run(one.written) for one in plans.values() if stage.name in rows_run(one.written)]
-    return any(
-        not any(user.name in row for row in rows) or used_alone(user, plans) for user in users
-    )

@@ -15,7 +15,8 @@ from rich.console import Console
 from jobs import inside
 from jobs.facts import Facts, gather, refresh
 from jobs.feedback import TRIES, take
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.spec import Spec
 from jobs.stage_run import perform
 from llm.errors import DataError

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.spec import PretrainStage, TokenizerStage
 from llm.errors import SpecError
 from llm.goodput import Costs, best_interval, between_falls, goodput

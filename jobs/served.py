@@ -11,7 +11,8 @@ from deploy.service import ModelSource
 from jobs import auto
 from jobs.facts import Artifact, Facts, gather, refresh
 from jobs.load import load
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.serve_rules import of_serving
 from jobs.spec import MODELS, ServeStage, Spec, part
 from llm.artifact import read_shape

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from jobs.figures import counted
 from jobs.graph import tokens_of
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.scale import bytes_per_token
 from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cluster.config import ClusterConfig
 from jobs.estimate import worker_memory
 from jobs.figures import counted
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.spec import DpoStage, ExampleStage, PpoStage, RewardStage, SftStage
 from llm.config import ModelConfig
 from llm.metrics import quantity, size_of

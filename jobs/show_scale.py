@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.figures import counted, percent
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.scale import (
     INGEST_CORES,
     INGEST_SPEED,

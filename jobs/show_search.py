@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from jobs.figures import counted
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.side_by_side import machines_of, side_by_side
 from jobs.spec import ScalingStage, SearchStage, SweepStage
 from llm.config import auto

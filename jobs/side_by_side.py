@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.config import ClusterConfig
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.spec import SearchStage
 from llm.config import auto
 from tune.config import ResourcesConfig

@@ -18,7 +18,7 @@ from rich.console import Console
 from jobs.facts import MANIFEST
 from jobs.fit import require_fit
 from jobs.perform import PERFORM
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.progress import telling, unheard
 from jobs.side_by_side import cpus_side_by_side
 from jobs.spec import GenerateStage, PpoStage, SearchStage, TokenizerStage

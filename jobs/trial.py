@@ -15,7 +15,8 @@ from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Facts, refresh
 from jobs.load import built, with_paths
-from jobs.plan import Plan, StagePlan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan, StagePlan
 from jobs.point import laid_over
 from jobs.side_by_side import on_machines
 from jobs.spec import TRAININGS, PretrainStage, Spec, Stage, references

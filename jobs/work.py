@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.facts import MANIFEST
-from jobs.plan import Plan, StagePlan
+from jobs.planned import Plan, StagePlan
 from jobs.progress import unheard
 from jobs.spec import PYDOC
 from llm.files import write_json

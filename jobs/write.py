@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Artifact, Facts, gather
-from jobs.plan import Plan, StagePlan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan, StagePlan
 from jobs.spec import MODELS, GenerateStage, Spec
 from llm.config import SamplingConfig
 from llm.errors import ArtifactError

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from jobs.facts import gather
 from jobs.load import load
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.run import figures
 from jobs.show import show
 from jobs.spec import PpoStage, Spec

@@ -13,7 +13,8 @@ from rich.console import Console
 from jobs import stage_run as runs
 from jobs.facts import gather
 from jobs.load import load
-from jobs.plan import StagePlan, resolve
+from jobs.plan import resolve
+from jobs.planned import StagePlan
 from jobs.spec import Spec
 from jobs.stage_run import held, perform
 from jobs.work import Work

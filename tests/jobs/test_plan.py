@@ -14,7 +14,8 @@ from rich.console import Console
 from jobs import auto
 from jobs.facts import Facts, SourceFacts, Text, gather, refresh
 from jobs.load import load
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.show import show
 from jobs.spec import PretrainStage, Spec
 from llm.config import ModelConfig, OptimConfig

@@ -13,7 +13,8 @@ from rich.console import Console
 from jobs.facts import Facts, SourceFacts, Text, gather
 from jobs.graph import order
 from jobs.load import load
-from jobs.plan import Plan, StagePlan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan, StagePlan
 from jobs.show import show
 from jobs.spec import PretrainStage, Spec
 from llm import shards

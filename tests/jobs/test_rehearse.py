@@ -15,7 +15,8 @@ from rich.console import Console
 from cluster.config import ClusterConfig
 from jobs.facts import gather
 from jobs.load import load
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.rehearse import chosen_of
 from jobs.rehearse_compare import TOLERANCE, Comparison, steps_differ
 from jobs.rehearse_falls import FALLS, disk_for, fill, flip_a_bit, slow_disk

@@ -12,7 +12,8 @@ from cluster.config import ClusterConfig
 from jobs.facts import Facts, Text
 from jobs.load import load
 from jobs.measured import Measured, measure, write_speed
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.saving import saving_of
 from jobs.show import show
 from jobs.spec import PretrainStage

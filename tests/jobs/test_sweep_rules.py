@@ -8,7 +8,8 @@ import yaml
 from jobs.best import best_spec, write_best
 from jobs.facts import Facts, Text
 from jobs.load import load
-from jobs.plan import Plan, resolve
+from jobs.plan import resolve
+from jobs.planned import Plan
 from jobs.spec import Spec
 from llm.errors import SpecError
 from tune.config import ResourcesConfig

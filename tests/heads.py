@@ -39,7 +39,9 @@ class Head:
     def environment(self) -> dict[str, str]:
         """Of somebody who knows the token; nothing else of Ray's."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        return {**own, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        # Jobs say `python`, which a cluster has; here it is that of the tests.
+        path = os.pathsep.join((str(RAY.parent), own.get("PATH", "")))
+        return {**own, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
 
 @contextmanager

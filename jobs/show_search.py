@@ -6,7 +6,6 @@ from jobs.figures import counted
 from jobs.planned import Plan, StagePlan
 from jobs.side_by_side import machines_of, side_by_side
 from jobs.spec import ScalingStage, SearchStage, SweepStage
-from llm.config import auto
 from llm.metrics import duration, quantity
 from tune.search import trials_of
 from tune.space import kind_of, short
@@ -20,7 +19,7 @@ def search_rows(search: SearchStage, stage: StagePlan, plan: Plan) -> Rows:
         yield from sweep_rows(search)
     else:
         yield from ladder_rows(search)
-    if search.each.workers != auto:
+    if stage.stage is not None:
         yield "each", machines(search, plan)
         yield from cost_rows(search, plan)
     if "best" in stage.metrics:

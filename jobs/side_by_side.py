@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.config import ClusterConfig
+from jobs.auto import searched
 from jobs.planned import Plan, StagePlan
 from jobs.spec import SearchStage
 from llm.config import auto
@@ -40,10 +41,6 @@ def cpus_side_by_side(plan: Plan, search: StagePlan) -> int:
     """Logical CPUs of a cluster of our own on which so many trials run."""
     from cluster.session import cpus_of
 
-    stage = search.stage or search.written
-    assert isinstance(stage, SearchStage)
-    if stage.each.workers == auto:  # not resolved yet: it waits for an earlier stage
-        from jobs.auto import searched
-
-        stage = searched(stage, plan.spec.cluster)
+    assert isinstance(search.written, SearchStage)
+    stage = searched(search.written, plan.spec.cluster)  # also while it waits for another stage
     return side_by_side(plan, stage) * cpus_of(machines_of(plan, stage))

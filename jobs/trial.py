@@ -14,10 +14,12 @@ from typing import Any
 from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Facts, refresh
+from jobs.graph import tokens_of
 from jobs.load import built, with_paths
 from jobs.plan import resolve
-from jobs.planned import Plan, StagePlan
+from jobs.planned import StagePlan
 from jobs.point import laid_over
+from jobs.progress import unheard
 from jobs.side_by_side import on_machines
 from jobs.spec import TRAININGS, PretrainStage, Spec, Stage, references
 from jobs.stage_run import perform
@@ -52,14 +54,16 @@ class TrialRun:
         spec = self.spec_of(point, report.seed, folder)
         with open(folder / LOG, "a") as log, ExitStack() as stack:
             console = Console(file=log, width=100)
-            for name in self.of:
+            for name in stages_run(self.of, spec.stages):
                 plan = resolve(spec, refresh(self.facts, spec))
+                stage = plan.by_name[name]
+                if stage.cached:
+                    continue
                 last = name == self.of[-1]
-                for stage in needed_by(name, plan):
-                    told = Told(report, stage, self.checkpoint_every is not None)
-                    if last and report.start:
-                        begin_with(report.start, stage)
-                    perform(plan, stage, console, stack, told if last else told.nothing)
+                told = Told(report, stage, self.checkpoint_every is not None)
+                if last and report.start:
+                    begin_with(report.start, stage)
+                perform(plan, stage, console, stack, told if last else unheard)
         done = resolve(spec, refresh(self.facts, spec)).by_name[self.of[-1]]
         return figures_of(done.metrics)
 
@@ -77,7 +81,7 @@ class TrialRun:
             storage=self.spec.storage,
             cluster=on_machines(made.cluster, self.each),
             seed=self.spec.seed + seed,
-            places={name: folder / name for name in self.of},
+            places={name: folder / name for name in stages_run(self.of, made.stages)},
         )
 
 
@@ -100,10 +104,16 @@ def upstream(names: Sequence[str], stages: Mapping[str, Stage]) -> list[str]:
     return [name for name in stages if name in found]
 
 
-def needed_by(name: str, plan: Plan) -> list[StagePlan]:
-    """A stage of a trial, if it is not done yet."""
-    stage = plan.by_name[name]
-    return [] if stage.cached else [stage]
+def stages_run(of: Sequence[str], stages: Mapping[str, Stage]) -> list[str]:
+    """What a trial runs: its stages, and tokens that only it has, its tokenizer being its own."""
+    names: list[str] = []
+    for name in of:
+        stage = stages[name]
+        tokens = tokens_of(stage)
+        if tokens and not {stage.tokenizer, stage.corpus}.isdisjoint(of):  # type: ignore[union-attr]
+            names.append(tokens)
+        names.append(name)
+    return names
 
 
 def begin_with(start: Path, stage: StagePlan) -> None:
@@ -150,9 +160,6 @@ class Told:
         if isinstance(self.stage, PretrainStage):
             return step * self.stage.batch * self.stage.model.context
         return round(SHARES * step / self.steps)
-
-    def nothing(self, event: Event) -> None:
-        """For stages whose figures do not decide."""
 
 
 def length_of(stage: StagePlan) -> int:

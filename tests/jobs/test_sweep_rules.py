@@ -1,16 +1,21 @@
 """What a sweep cannot be told, each with its one line; what its values become in a spec."""
 
+import io
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from jobs.best import best_spec, write_best
 from jobs.facts import Facts, Text
 from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import Plan
+from jobs.show import show
+from jobs.side_by_side import cpus_side_by_side
 from jobs.spec import Spec
+from jobs.trial import stages_run
 from llm.errors import SpecError
 from tune.config import ResourcesConfig
 
@@ -147,6 +152,22 @@ def test_tokens_are_made_for_trials(file: str) -> None:
     plan = planned(load(file, ["stages.pretrain.cache=true"]))
     assert plan.by_name["data.tokenizer"].status == "will run"
     assert plan.by_name["pretrain"].status == "not needed"
+
+
+def test_a_trial_with_a_tokenizer_of_its_own_has_its_own_tokens(file: str) -> None:
+    stages = load(file, ["stages.pretrain.cache=true"]).stages
+    assert stages_run(("pretrain",), stages) == ["pretrain"]
+    row = ("tokenizer", "pretrain")
+    assert stages_run(row, stages) == ["tokenizer", "data.tokenizer", "pretrain"]
+
+
+def test_a_sweep_that_waits_knows_how_many_cpus_it_will_take(file: str) -> None:
+    waiting = ["stages.pretrain.epochs=1", "stages.pretrain.steps=auto"]
+    plan = planned(load(file, [*waiting, f"{SEARCH}.each.workers=2"]))
+    search = plan.by_name["search"]
+    assert search.stage is None
+    assert cpus_side_by_side(plan, search) >= 2
+    show(plan, Console(file=io.StringIO()))
 
 
 def test_what_is_built_on_a_sweep_waits_for_it(file: str) -> None:

@@ -65,7 +65,7 @@ def config(address: str, cpus: int, most: int) -> dict[str, Any]:
 @contextmanager
 def autoscaled(cpus: int, most: int) -> Iterator[dict[str, str]]:
     """The environment of drivers on such a cluster, which ends with the block."""
-    with tempfile.TemporaryDirectory(prefix="a", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="a", dir="/tmp", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         port = free_port()
         address = subprocess.check_output(["hostname", "-I"], text=True).split()[0]

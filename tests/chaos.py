@@ -237,7 +237,7 @@ def main() -> None:
     options = parser.parse_args()
     kills = int(options.minutes * 60 / 17) if options.minutes else options.kills
     kinds = choose(kills, random.Random(options.seed))
-    with tempfile.TemporaryDirectory(prefix="chaos") as folder:
+    with tempfile.TemporaryDirectory(prefix="chaos", ignore_cleanup_errors=True) as folder:
         outcome = chaos(Path(folder), kinds, options.seed, STEPS_PER_KILL * (kills + 1))
         for line in outcome.lines():
             print(line)

@@ -72,7 +72,7 @@ class Machines:
 @contextmanager
 def machines() -> Iterator[Machines]:
     """A cluster without a node yet; it ends with the block."""
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         environment = {
             **os.environ,
             "RAY_TMPDIR": folder,

@@ -15,7 +15,8 @@ def of_model(model: ModelConfig) -> Findings:
     yield from of_heads(model, width, heads)
     yield from of_positions(model, width)
     yield from of_window(model)
-    yield from of_experts(model)
+    if model.experts:
+        yield from of_experts(model)
 
 
 def of_heads(model: ModelConfig, width: int, heads: int) -> Findings:
@@ -72,12 +73,15 @@ def of_window(model: ModelConfig) -> Findings:
 
 
 def of_experts(model: ModelConfig) -> Findings:
-    """There is a choice between them."""
-    if not model.experts:
-        return
+    """There is a choice between them, and their products can be done in groups."""
     if model.experts_per_token > model.experts:
         message = f"{model.experts_per_token} is not allowed; there are {model.experts} experts"
         yield ("model", "experts_per_token"), message
     if model.bias:
         message = "true is not allowed with experts, which have no additive terms; set qkv_bias"
         yield ("model", "bias"), message
+    for name in ("width", "hidden"):
+        size = getattr(model, name)
+        if size != auto and size % 8:
+            message = f"{size} is not allowed with experts; must divide by 8"
+            yield ("model", name), message

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm.attention import Attention, KVCache, LayerCache, biased, places_in, seen_mask
+from llm.attention import (
+    Attention,
+    KVCache,
+    LayerCache,
+    added,
+    causal_mask,
+    places_in,
+    seen_mask,
+)
 from llm.config import ModelConfig
 from llm.experts import balance_loss, watched
 from llm.loss import IGNORED, next_token_loss
@@ -101,10 +109,11 @@ class Transformer(nn.Module):
     def mask(self, start: int, stop: int, documents: Tensor | None) -> Tensor | None:
         """What `llm.attention.attend` is told about who sees whom; None: all that came before."""
         device = self.embedding.weight.device
-        mask = seen_mask(start, stop, self.config.window, documents, device)
+        mask, bias = seen_mask(start, stop, self.config.window, documents, device), None
         if isinstance(self.positions, Distances):
-            return biased(mask, self.positions.bias(start, stop)).to(self.precision)
-        return mask
+            bias = self.positions.bias(start, stop)
+            mask = causal_mask(stop - start, stop, device) if mask is None else mask
+        return None if mask is None else added(mask, bias).to(self.precision)
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""

@@ -132,8 +132,11 @@ class TokenizerConfig:
 
 @record
 class ModelConfig:
-    """A decoder-only transformer. `depth` alone is enough: the rest follows from it."""
+    """A model of text. `depth` alone is enough: the rest follows from it."""
 
+    family: Literal["decoder", "encoder", "encoder_decoder", "window"] = "decoder"
+    """What it is for: to write on (decoder, or window: a feed-forward network that sees the last
+    `window` tokens), to fill in single tokens (encoder) or gaps (encoder_decoder)."""
     depth: Count = 6
     """Number of layers, the one dial of the model's size."""
     width: Auto[Count] = auto
@@ -158,6 +161,10 @@ class ModelConfig:
     """Share of activations dropped while training."""
     attend: Literal["document", "window"] = "window"
     """What a token sees in training: only its own document, or all before it in the window."""
+    window: CountOrZero = 0
+    """Tokens that a token sees, itself included, by its family: window."""
+    code: CountOrZero = 0
+    """Numbers that the decoder of an encoder_decoder sees of a text: an autoencoder; 0: all."""
 
 
 @record

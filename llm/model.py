@@ -225,13 +225,15 @@ def wave_table(context: int, width: int) -> Tensor:
 POSITIONS = {"rotary": Rotary, "learned": Learned, "sinusoidal": Sinusoidal}
 
 
-def initialize(model: Transformer) -> None:
+def initialize(model: nn.Module) -> None:
     """Fresh weights from torch's global generator.
 
     All matrices N(0, 0.02), except those that write into the residual stream: its variance would
     grow with the 2 x depth of them, so they are divided by that number's root (GPT-2, section 2.3).
     """
-    residual_std = INIT_STD / math.sqrt(2 * model.config.depth)
+    config = model.config
+    assert isinstance(config, ModelConfig)
+    residual_std = INIT_STD / math.sqrt(2 * config.depth)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

@@ -63,10 +63,12 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         made = without(made, ("optim", "lr_width"))  # likewise
     if stage["kind"] == "pretrain":
         made["model"] = architecture(made["model"])
+        if made["objective"] == "next_token":
+            del made["objective"]  # likewise
     return made
 
 
-LATER = ("rope", "norm_eps", "qk_norm")
+LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code")
 """Fields of a model that came after the format; their defaults are what there was before them."""
 
 

@@ -144,7 +144,13 @@ def shape(model: ModelConfig) -> str:
     """The model's dimensions."""
     sizes = ("depth", "width", "heads", "hidden", "context")
     alone = ", documents apart" if model.attend == "document" else ""
-    return ", ".join(f"{name} {getattr(model, name)}" for name in sizes) + alone
+    told = [f"{name} {getattr(model, name)}" for name in sizes]
+    if model.family != "decoder":
+        told.insert(0, model.family.replace("_", "-"))
+    told += [
+        f"{name} {getattr(model, name)}" for name in ("window", "code") if getattr(model, name)
+    ]
+    return ", ".join(told) + alone
 
 
 def listed(parts: Mapping[str, int]) -> str:

@@ -143,7 +143,7 @@ def give_words_back(
 ) -> str:
     """A prompt's words, each from its own code; what stands between them is left out."""
     ids, context = np.array(tokenizer.encode(prompt), np.int32), model.config.context
-    words = list(words_in(ids, letters(tokenizer), context - 1))
+    words = list(words_in(ids, letters(tokenizer), context))
     if not words:
         raise SpecError(f"prompt: {prompt!r} has no word in it to be given back")
     given = given_back(model, word_pairs(words, tokenizer.eos, context), tokenizer.eos)

@@ -206,6 +206,24 @@ class ModelConfig:
             object.__setattr__(self, "qkv_bias", self.bias)
 
 
+Objective = Literal["next_token", "masked", "spans", "autoencode"]
+
+OBJECTIVES: dict[str, tuple[Objective, ...]] = {
+    "decoder": ("next_token",),
+    "window": ("next_token",),
+    "encoder": ("masked",),
+    "encoder_decoder": ("spans", "autoencode"),
+}
+"""What the families of models learn from text."""
+
+
+def objective_of(written: Auto[Objective], model: ModelConfig) -> Objective:
+    """What is learned: what is written, or what the model is made for."""
+    if written != auto:
+        return written
+    return "autoencode" if model.code else OBJECTIVES[model.family][0]
+
+
 def model_from_json(record: Mapping[str, Any]) -> ModelConfig:
     """A model as an artifact describes it; fields that it does not know have their defaults."""
     rope = RopeConfig(**record.get("rope", {}))

@@ -8,6 +8,7 @@ from torch import Tensor, ones
 
 from llm.attention import KVCache, places_in
 from llm.config import ModelConfig
+from llm.hidden import rows_of_embedding
 from llm.model import Transformer
 
 
@@ -15,7 +16,7 @@ class Encoder(Transformer):
     """Tells what stands where the mask is; `weights` say of which tokens."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
-        super().__init__(config, vocab_size + 1)
+        super().__init__(config, rows_of_embedding(config, vocab_size))
         self.mask = vocab_size
         """Id of the mask."""
 

@@ -2,7 +2,7 @@
 
 Both have `depth` layers of the blocks in llm/model.py; the decoder's have cross-attention between
 attention and MLP. One embedding serves both and, tied, the head (T5). It has a row more for every
-sentinel (llm/spans.py).
+sentinel (llm/hidden.py).
 
 With `code` the decoder sees of what was read one vector of so many numbers and nothing else: the
 mean of the encoder's features, mapped to the code and back. That makes an autoencoder.
@@ -19,9 +19,11 @@ from torch.nn import functional as F
 from llm.attention import Attention, attend
 from llm.config import ModelConfig
 from llm.encoder import seen_by_all
+from llm.hidden import rows_of_embedding
 from llm.loss import IGNORED, next_token_loss
-from llm.model import MLPS, POSITIONS, Block, initialize, make_norm
-from llm.spans import sentinels
+from llm.mlp import make_mlp
+from llm.model import Block, initialize, make_norm
+from llm.positions import POSITIONS
 
 
 class Memory(NamedTuple):
@@ -38,7 +40,7 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         assert config.width % config.heads == 0, config
         self.config = config
-        self.vocab_size = vocab_size + (0 if config.code else sentinels(config.context))
+        self.vocab_size = rows_of_embedding(config, vocab_size)
         self.first_sentinel = vocab_size
         self.embedding = nn.Embedding(self.vocab_size, config.width)
         self.encoder = Stack(config, Block)
@@ -124,7 +126,7 @@ class DecoderBlock(nn.Module):
         self.cross_norm = make_norm(config)
         self.cross = CrossAttention(config)
         self.mlp_norm = make_norm(config)
-        self.mlp = MLPS[config.mlp](config)
+        self.mlp = make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(

@@ -5,9 +5,7 @@ and all of them are to be found out. What is chosen follows from the seed and fr
 stands in the data alone: another number of workers or a resumed run chooses the same, another
 epoch, whose positions go on, chooses anew (RoBERTa's dynamic masking).
 
-The mask is no piece of the tokenizer: its id lies above the vocabulary and is a row of the model's
-embedding. So any tokenizer serves any objective, one tokenizer serves models that are compared, and
-no text that a user writes can encode to it.
+For the mask's id see llm/hidden.py.
 
 C tokens of a row, Q rows of a block.
 """
@@ -20,10 +18,8 @@ import numpy as np
 import torch
 
 from llm.batch import RowsPortion
+from llm.hidden import SHARE
 from llm.packing import PAD
-
-SHARE = 0.15
-"""Of tokens that are chosen."""
 
 MASKED, REPLACED = 0.8, 0.1
 """Of the chosen ones: what becomes the mask, what becomes any token; the rest stays."""

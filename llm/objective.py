@@ -192,7 +192,7 @@ class WordCodes:
         subject, model = self.subject, self.subject.model
         assert isinstance(model, EncoderDecoder)
         eos, context = subject.tokenizer.eos, model.config.context
-        found = (w for row in text.rows for w in words_in(row[1:], self.letters, context - 1))
+        found = (w for row in text.rows for w in words_in(row[1:], self.letters, context))
         words = list(dict.fromkeys(found))[:MEASURED_WORDS]
         totals = np.zeros(5)
         counts = np.zeros(model.vocab_size)

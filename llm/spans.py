@@ -7,7 +7,7 @@ that sees the rest writes every sentinel and what stood there, and one more sent
 
 Spans are drawn as T5 draws them (seqio's random_spans_noise_mask, the row being rotated by a drawn
 number so that its end is no likelier to go than the rest). Like masks (llm/masking.py), they
-follow from the seed and a row's place alone, and sentinels are ids above the vocabulary.
+follow from the seed and a row's place alone; for sentinels see llm/hidden.py.
 
 C tokens of a row, Q rows of a block.
 """
@@ -21,24 +21,13 @@ import numpy as np
 import torch
 
 from llm.batch import RowsPortion
-from llm.masking import SHARE, uniform
+from llm.hidden import spans_of
+from llm.masking import uniform
 from llm.packing import PAD
 from llm.pairs import Pairs, stacked
 
-MEAN_SPAN = 3
 DRAW = 4
 """Tells these draws from others with the same seed and position."""
-
-
-def sentinels(context: int) -> int:
-    """Those that a row may need: for each span, for one cut in two by the rotation, at the end."""
-    return spans_of(context)[1] + 2
-
-
-def spans_of(length: int) -> tuple[int, int]:
-    """Tokens that go from a text of so many, and in how many spans; some token stays if it can."""
-    lost = min(max(1, round(SHARE * length)), max(1, length - 1))
-    return lost, min(max(1, round(lost / MEAN_SPAN)), max(1, length - lost))
 
 
 def lost_tokens(length: int, key: tuple[int, ...]) -> np.ndarray:

@@ -20,6 +20,9 @@ from llm.batch import RowsPortion
 from llm.pairs import Pairs, stacked
 from llm.tokenizer import Tokenizer
 
+LONGEST = 31
+"""Letters of a word that are encoded together; a row of a batch is as long as its longest word."""
+
 
 def letters(tokenizer: Tokenizer) -> np.ndarray:
     """Which tokens belong into words: (V,) bool."""
@@ -31,8 +34,9 @@ def is_word(piece: str) -> bool:
     return piece.replace("_", "a").isalnum()
 
 
-def words_in(ids: np.ndarray, letters: np.ndarray, longest: int) -> Iterator[tuple[int, ...]]:
-    """The words of a row (C,), in order, parts of those that are longer than `longest`."""
+def words_in(ids: np.ndarray, letters: np.ndarray, context: int) -> Iterator[tuple[int, ...]]:
+    """The words of a row (C,), in order; of longer ones than fit with their end, parts that do."""
+    longest = min(LONGEST, context - 1)
     inside = np.concatenate(([False], letters[np.maximum(ids, 0)] & (ids >= 0), [False]))
     starts, ends = np.flatnonzero(np.diff(inside.astype(np.int8))).reshape(-1, 2).T
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
@@ -57,7 +61,7 @@ class Words(RowsPortion):
     def pairs(self) -> Pairs:
         """Each word, to read and to write."""
         context = self.block.ids.shape[1] - 1
-        rows = [words_in(ids[1:], self.letters, context - 1) for ids in self.block.ids]
+        rows = [words_in(ids[1:], self.letters, context) for ids in self.block.ids]
         words = [word for row in rows for word in (list(dict.fromkeys(row)) or [()])]
         return word_pairs(words, self.eos, context)
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from llm.attention import KVCache
 from llm.config import ModelConfig
-from llm.model import MLPS, Transformer, initialize, make_norm
+from llm.mlp import make_mlp
+from llm.model import Transformer, initialize, make_norm
 
 
 class WindowModel(Transformer):
@@ -67,7 +68,7 @@ class WindowBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.mlp_norm = make_norm(config)
-        self.mlp = MLPS[config.mlp](config)
+        self.mlp = make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:

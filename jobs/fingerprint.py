@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.spec import REFERENCES, AnyStage, as_json
-from llm.config import FaultsConfig
+from llm.config import FaultsConfig, ModelConfig
 
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
@@ -61,7 +61,29 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         del made["faults"]  # it leaves out no update, so results are those of before there was it
     if made.get("optim", {}).get("lr_width") == 0:
         made = without(made, ("optim", "lr_width"))  # likewise
+    if stage["kind"] == "pretrain":
+        made["model"] = architecture(made["model"])
+        if made.get("objective") in ("auto", "next_token"):
+            del made["objective"]  # likewise
     return made
+
+
+LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code", "experts")
+"""Fields of a model that came after the format; their defaults are what there was before them."""
+
+OF_EXPERTS = ("experts_per_token", "balance")
+"""Fields that mean nothing without experts."""
+
+
+def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model without what only says what was always so, and without its preset, which is in it."""
+    usual = asdict(ModelConfig())
+    before = {key: usual[key] for key in LATER}
+    before |= {"kv_heads": model["heads"], "qkv_bias": model["bias"]}
+    if not model.get("experts"):
+        before |= {key: model.get(key) for key in OF_EXPERTS}
+    before["preset"] = model.get("preset")
+    return {key: value for key, value in model.items() if before.get(key, ...) != value}
 
 
 def without(value: Any, path: Sequence[str]) -> Any:

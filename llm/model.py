@@ -5,7 +5,7 @@ Precision, devices, parallelism and compilation are applied from outside: under 
 residual stream and the norms stay fp32, products and attention run in bf16.
 `forward` gives the loss when it is given targets, so that a wrapper of `forward` sees training.
 
-B batch, T sequence, D width, F hidden features of the MLP, V vocabulary.
+B batch, T sequence, D width, V vocabulary.
 """
 
 import math
@@ -18,16 +18,16 @@ from llm.attention import (
     Attention,
     KVCache,
     LayerCache,
-    Rotation,
-    document_mask,
+    added,
+    causal_mask,
     places_in,
-    rotation_table,
+    seen_mask,
 )
 from llm.config import ModelConfig
-from llm.loss import next_token_loss
-
-EPSILON = 1e-5
-"""Guard of the norms against division by zero (GPT-2, Llama 2)."""
+from llm.experts import balance_loss, watched
+from llm.loss import IGNORED, next_token_loss
+from llm.mlp import make_mlp
+from llm.positions import POSITIONS, Distances, Rotation
 
 INIT_STD = 0.02
 """Spread of fresh weights (GPT-2)."""
@@ -38,9 +38,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
-        assert config.width % config.heads == 0, (
-            f"{config.width=} is no multiple of {config.heads=}"
-        )
+        assert config.width % config.heads == 0 == config.heads % config.kv_heads, config
         self.config = config
         self.vocab_size = vocab_size
         self.embedding = nn.Embedding(vocab_size, config.width)
@@ -64,13 +62,29 @@ class Transformer(nn.Module):
         documents: (B, T), a number per document; then no token sees another document's.
         weights: (B, T), what each target's loss is multiplied by.
         """
+        if self.training and self.config.experts and targets is not None:
+            return self.balanced_loss(ids, targets, documents, weights)
         features = self.features(ids, cache, documents)  # (B, T, D)
         if targets is None:
             return self.logits(features)
+        return self.loss_of(features, targets, weights)
+
+    def loss_of(self, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Sum of the losses of targets."""
         if weights is not None:  # the head is spared what does not count
             counts = weights != 0
             features, targets, weights = features[counts], targets[counts], weights[counts]
         return next_token_loss(self.logits(features), targets, weights)
+
+    def balanced_loss(
+        self, ids: Tensor, targets: Tensor, documents: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        """The same number with another gradient: that of the loss and of the experts' balance."""
+        with watched(self) as layers:
+            features = self.features(ids, documents=documents)
+            counted = targets != IGNORED if weights is None else weights != 0
+            price = self.config.balance * balance_loss(layers, counted)
+        return self.loss_of(features, targets, weights) + (price - price.detach())
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Sum in fp32 of the losses of all targets other than -1."""
@@ -83,9 +97,8 @@ class Transformer(nn.Module):
         start = cache.length if cache else 0
         stop = start + ids.size(1)
         assert stop <= self.config.context, f"{stop} tokens in a context of {self.config.context}"
-        mask = places = None
-        if documents is not None:
-            mask, places = document_mask(documents), places_in(documents)
+        mask = self.mask_of(start, stop, documents)
+        places = None if documents is None else places_in(documents)
         x, rotation = self.positions(self.embedding(ids), start, stop, places)
         x = self.dropout(x)  # (B, T, D)
         layers = cache.layers if cache else [None] * len(self.blocks)
@@ -93,17 +106,31 @@ class Transformer(nn.Module):
             x = block(x, rotation, layer, mask)
         return self.norm(x)
 
+    def mask_of(self, start: int, stop: int, documents: Tensor | None) -> Tensor | None:
+        """What `llm.attention.attend` is told about who sees whom; None: all that came before."""
+        device = self.embedding.weight.device
+        mask, bias = seen_mask(start, stop, self.config.window, documents, device), None
+        if isinstance(self.positions, Distances):
+            bias = self.positions.bias(start, stop)
+            mask = causal_mask(stop - start, stop, device) if mask is None else mask
+        return None if mask is None else added(mask, bias).to(self.precision)
+
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""
         return F.linear(features, (self.head or self.embedding).weight)
 
     def cache(self, batch: int = 1) -> KVCache:
-        """An empty cache in the precision that this model computes in right now."""
+        """An empty cache."""
+        device = self.embedding.weight.device
+        return KVCache(self.config, batch, device=device, dtype=self.precision)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What products are computed in right now."""
         weight = self.embedding.weight
         device = weight.device.type
         autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else weight.dtype
-        return KVCache(self.config, batch, device=weight.device, dtype=dtype)
+        return torch.get_autocast_dtype(device) if autocast else weight.dtype
 
 
 class Block(nn.Module):
@@ -114,7 +141,7 @@ class Block(nn.Module):
         self.attention_norm = make_norm(config)
         self.attention = Attention(config)
         self.mlp_norm = make_norm(config)
-        self.mlp = MLPS[config.mlp](config)
+        self.mlp = make_mlp(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -131,107 +158,19 @@ class Block(nn.Module):
 def make_norm(config: ModelConfig) -> nn.Module:
     """Normalisation over the width; only a layer norm can have a bias."""
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.width, eps=EPSILON)
-    return nn.LayerNorm(config.width, eps=EPSILON, bias=config.bias)
+        return nn.RMSNorm(config.width, eps=config.norm_eps)
+    return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)
 
 
-class Gelu(nn.Module):
-    """D -> F, exact GELU, F -> D (GPT-2)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
-        self.out = nn.Linear(config.hidden, config.width, bias=config.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.gelu(self.up(x)))
-
-
-class Swiglu(nn.Module):
-    """D -> a gate and a value of F each, SiLU(gate) x value, F -> D (Shazeer 2020)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.gate = nn.Linear(config.width, config.hidden, bias=config.bias)
-        self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
-        self.out = nn.Linear(config.hidden, config.width, bias=config.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.silu(self.gate(x)) * self.up(x))
-
-
-MLPS = {"gelu": Gelu, "swiglu": Swiglu}
-
-Placed = tuple[Tensor, Rotation | None]
-"""Embeddings (B, T, D) and, where attention is to turn them, the rotation of their positions."""
-
-
-class Rotary(nn.Module):
-    """Positions turn queries and keys in attention (Su et al. 2021).
-
-    Only distances matter to it, so `places` inside documents change nothing.
-    """
-
-    table: Tensor  # (2, context, 1, 1, E)
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        table = rotation_table(config.context, config.width // config.heads)
-        self.register_buffer("table", table, persistent=False)
-
-    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
-        return x, self.table[:, start:stop]
-
-
-class Learned(nn.Module):
-    """Positions have embeddings of their own (GPT-2)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(config.context, config.width))
-
-    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
-        return x + chosen(self.weight, start, stop, places), None
-
-
-class Sinusoidal(nn.Module):
-    """Fixed waves, added to embeddings scaled up to their size (Vaswani et al. 2017, 3.4-3.5)."""
-
-    table: Tensor  # (context, D)
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.scale = math.sqrt(config.width)
-        table = wave_table(config.context, config.width)
-        self.register_buffer("table", table, persistent=False)
-
-    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
-        return x * self.scale + chosen(self.table, start, stop, places), None
-
-
-def chosen(table: Tensor, start: int, stop: int, places: Tensor | None) -> Tensor:
-    """Rows start to stop - 1 of a table, (T, D), or those of each token's place, (B, T, D)."""
-    return table[start:stop] if places is None else table[places]
-
-
-def wave_table(context: int, width: int) -> Tensor:
-    """sin(t w_i) at even and cos(t w_i) at odd features, w_i = 10000^(-2i / D): (T, D)."""
-    assert width % 2 == 0, f"sinusoidal positions fill pairs of features; the width is {width}"
-    speed = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    angle = torch.arange(context, dtype=torch.float32)[:, None] * speed  # (T, D / 2)
-    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
-
-
-POSITIONS = {"rotary": Rotary, "learned": Learned, "sinusoidal": Sinusoidal}
-
-
-def initialize(model: Transformer) -> None:
+def initialize(model: nn.Module) -> None:
     """Fresh weights from torch's global generator.
 
     All matrices N(0, 0.02), except those that write into the residual stream: its variance would
     grow with the 2 x depth of them, so they are divided by that number's root (GPT-2, section 2.3).
     """
-    residual_std = INIT_STD / math.sqrt(2 * model.config.depth)
+    config = model.config
+    assert isinstance(config, ModelConfig)
+    residual_std = INIT_STD / math.sqrt(2 * config.depth)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

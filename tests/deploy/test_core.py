@@ -18,15 +18,10 @@ from llm.model import Transformer
 from llm.tokenizer import Tokenizer
 from llm.writer import Writer
 from tests.deploy.tiny import make_model, write_folder
+from tests.shapes import SHAPES
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
 CONTEXT = 96
-SHAPES = [
-    {"positions": "rotary"},
-    {"positions": "learned"},
-    {"positions": "sinusoidal"},
-    {"norm": "layernorm", "mlp": "gelu", "bias": True, "tied": False},
-]
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +129,7 @@ def crowds(draw: st.DrawFn) -> list[tuple[list[int], int, int]]:
     return [(prompt, draw(counts), draw(st.integers(0, 6))) for prompt in prompts]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
 @settings(max_examples=15, deadline=None)
 @given(
     crowd=crowds(),
@@ -144,9 +139,9 @@ def crowds(draw: st.DrawFn) -> list[tuple[list[int], int, int]]:
     native=st.booleans(),
 )
 def test_every_text_is_what_the_model_writes_alone(
-    tokens: Tokens, shape: dict, crowd: list, slots: int, lines: int, chunk: int, native: bool
+    tokens: Tokens, shape: str, crowd: list, slots: int, lines: int, chunk: int, native: bool
 ) -> None:
-    model = make_model(tokens.tokenizer.vocab_size, context=CONTEXT, **shape)
+    model = make_model(tokens.tokenizer.vocab_size, context=CONTEXT, **SHAPES[shape])
     stage = Stage(model, tokens, slots=slots, lines=lines, chunk=chunk, native=native)
     orders = []
     for prompt, count, steps in crowd:

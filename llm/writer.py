@@ -12,7 +12,7 @@ N tokens of any rows, B rows, D width, H heads, K heads of keys and values, E = 
 from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from llm.attention import Attention
@@ -34,7 +34,10 @@ class Past(Protocol):
     memory: Tensor
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Stores new tokens' keys and values, (N, H + 2 K, E); what their queries find, (N, H, E)."""
+        """Stores new tokens' keys and values; what their queries find.
+
+        (N, H + 2 K, E) -> (N, H, E)
+        """
         ...
 
 

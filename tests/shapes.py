@@ -15,13 +15,22 @@ SHAPES: dict[str, dict[str, Any]] = {
         "norm_eps": 1e-6,
     },
     "first": {"positions": "sinusoidal", "norm": "layernorm", "mlp": "gelu", "tied": False},
-    "grouped": {"heads": 4, "kv_heads": 2, "mlp": "relu2"},
-    "one_key": {"heads": 4, "kv_heads": 1, "mlp": "geglu", "positions": "learned"},
+    "grouped": {"width": 64, "heads": 4, "kv_heads": 2, "mlp": "relu2"},
+    "one_key": {"width": 96, "heads": 6, "kv_heads": 1, "mlp": "geglu", "positions": "learned"},
     "llama3": {
         "heads": 4,
         "kv_heads": 2,
         "rope": RopeConfig(base=500.0, scaling="llama3", factor=4.0, original_context=24),
     },
-    "qwen": {"qk_norm": True, "qkv_bias": True, "heads": 4, "kv_heads": 2, "mlp": "relu"},
+    "qwen": {
+        "width": 64,
+        "heads": 4,
+        "kv_heads": 2,
+        "qk_norm": True,
+        "qkv_bias": True,
+        "mlp": "relu",
+    },
 }
-"""Settings of a ModelConfig by name, for models whose width divides by 4."""
+"""Settings of a ModelConfig by name, for models of width 32 and 2 heads otherwise.
+
+Heads of 16 features are looked at in C, others in torch."""

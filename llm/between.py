@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from llm.native import LANES, library
 
@@ -67,26 +66,25 @@ def native_norm(loaded: ctypes.CDLL, weight: Tensor, epsilon: float) -> Norm:
     return add_and_normalize
 
 
-def make_gate(hidden: int, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Gate and value side by side, (N, 2 F) -> SiLU of the gate times the value, (N, F)."""
+def make_gate(
+    hidden: int, device: torch.device, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor] | None:
+    """Gate and value side by side, (N, 2 F) -> SiLU of the gate times the value, (N, F).
+
+    In C; None where that cannot be had.
+    """
     fits = device.type == "cpu" and dtype == torch.bfloat16 and hidden % LANES == 0
     loaded = library("between.c", ()) if fits else None
     if loaded is None:
-        return gate
+        return None
     native = loaded.gate
     native.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 3
     native.restype = None
 
-    def native_gate(both: Tensor) -> Tensor:
+    def gate(both: Tensor) -> Tensor:
         both = both.contiguous()
         y = torch.empty(len(both), hidden, dtype=dtype)
         native(both.data_ptr(), y.data_ptr(), len(both), hidden, torch.get_num_threads())
         return y
 
-    return native_gate
-
-
-def gate(both: Tensor) -> Tensor:
-    """By torch."""
-    first, second = both.chunk(2, -1)
-    return F.silu(first) * second
+    return gate

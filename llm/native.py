@@ -9,7 +9,8 @@ place of 85. Compiling takes half a second; the library lives as long as the pro
 Every query is worked out by itself in a fixed order, so what a token finds does not depend on what
 is computed beside it, nor on whether its text was read or written: to the last bit.
 
-N tokens, H heads, E features of a head, P tokens of a context, rounded up.
+N tokens, H heads, K heads of keys and values, E features of a head, P tokens of a context, rounded
+up.
 """
 
 import ctypes
@@ -72,7 +73,8 @@ def attention(dtype: torch.dtype, features: int) -> Attend | None:
     loaded = library("attend.c", values)
     if loaded is None:
         return None
-    loaded.attend.argtypes = [ctypes.c_void_p] * 10 + [ctypes.c_int64] * 5
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    loaded.attend.argtypes = [pointer] * 12 + [number] * 7 + [ctypes.c_float]
     loaded.attend.restype = None
     attend: Attend = loaded.attend
     return attend
@@ -90,9 +92,9 @@ class NativePool:
         turns: Tensor | None,
     ) -> None:
         self.native, self.turns = attend, turns
-        self.heads, self.features = config.heads, config.width // config.heads
+        self.config, self.features = config, config.width // config.heads
         self.room = on_grid(config.context)
-        shape = (config.depth, 2, count, self.heads, self.room, self.features)
+        shape = (config.depth, 2, count, config.kv_heads, self.room, self.features)
         self.memory = torch.zeros(shape, dtype=dtype)
         self.bases = [[part.data_ptr() for part in layer] for layer in self.memory]
         self.scores = torch.empty(0)
@@ -113,16 +115,19 @@ class NativePool:
             places += range(run.start, run.start + run.tokens)
         self.lines, self.places = torch.tensor(lines), torch.tensor(places)
         self.items = torch.tensor(items).T.contiguous()
-        self.queries = torch.empty(len(lines), self.heads, self.features)
+        self.queries = torch.empty(len(lines), self.config.width)
         self.threads = torch.get_num_threads()
         if len(self.scores) != self.threads:
             self.scores = torch.empty(self.threads, TOGETHER, self.room)
         return self.places
 
-    def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Turns and stores new keys, stores values, lets queries look: (N, 3 D) -> (N, D)."""
+    def attend(self, layer: int, qkv: Tensor, norms: Tensor | None) -> Tensor:
+        """Normalises and turns new keys, stores them and values, lets queries look.
+
+        qkv: (N, (H + 2 K) E); norms: weights for queries and keys, (2, E) fp32; gives (N, D).
+        """
         assert qkv.is_contiguous() and qkv.dtype == self.memory.dtype
-        mixed = torch.empty(len(qkv), self.heads * self.features, dtype=qkv.dtype)
+        mixed = torch.empty(len(qkv), self.config.width, dtype=qkv.dtype)
         keys, values = self.bases[layer]
         self.native(
             qkv.data_ptr(),
@@ -132,13 +137,18 @@ class NativePool:
             self.lines.data_ptr(),
             self.places.data_ptr(),
             None if self.turns is None else self.turns.data_ptr(),
+            None if norms is None else norms.data_ptr(),
+            None,
             self.items.data_ptr(),
             self.queries.data_ptr(),
             self.scores.data_ptr(),
             len(self.places),
-            self.heads,
+            self.config.heads,
+            self.config.kv_heads,
+            self.room,
             self.room,
             self.items.size(1),
             self.threads,
+            self.config.norm_eps,
         )
         return mixed

@@ -17,8 +17,8 @@ over this; it was found with torch 2.13 on a processor with AVX512.
 On a processor keys and values are fp32, which takes half the time of torch's fused kernel on as
 many bf16 ones (see llm/slots.py); the memory is claimed from the system as it is filled.
 
-H heads, E features of a head, P tokens of a context, S tokens of the longest text of a segment,
-the last two rounded up.
+H heads, K heads of keys and values, E features of a head, P tokens of a context, S tokens of the
+longest text of a segment, the last two rounded up.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from llm.config import ModelConfig
+from llm.sight import Sight, look
 
 GRID = 64
 """Tokens."""
@@ -67,7 +68,7 @@ class Batch(NamedTuple):
     lines: slice
     longest: int
     hidden: Tensor
-    """What they do not see, as -inf: (lines H, 1, S) or (rows, S)."""
+    """What is added to their scores; as in llm.sight.look."""
     chosen: Tensor | None = None
     """Which lines have queries, unless all have."""
 
@@ -79,12 +80,13 @@ class Pool:
         self, config: ModelConfig, count: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.heads, self.features = config.heads, config.width // config.heads
+        self.sight, shared = Sight(config, device), config.kv_heads
         room = on_grid(config.context)
-        shape = (config.depth, 2, count, self.heads, room, self.features)
+        shape = (config.depth, 2, count, shared, room, self.features)
         self.memory = torch.zeros(shape, device=device, dtype=dtype)
-        starts = torch.arange(2 * count * self.heads) * room
-        starts = starts.view(2, count, self.heads).transpose(0, 1)
-        self.starts = starts.flatten(1)  # (lines, 2 H): where keys and values of each head begin
+        starts = torch.arange(2 * count * shared) * room
+        starts = starts.view(2, count, shared).transpose(0, 1)
+        self.starts = starts.flatten(1)  # (lines, 2 K): where keys and values of each head begin
         self.filler = FILLER // config.width
 
     def copy(self, source: int, target: int, tokens: int) -> None:
@@ -120,8 +122,7 @@ class Pool:
         lines = [line - first for line, _ in writing]
         last = torch.zeros(count, dtype=torch.int64)
         last[lines] = torch.tensor([place for _, place in writing])
-        behind = torch.arange(segment.longest) > last[:, None]
-        hidden = self._hide(behind).repeat_interleave(self.heads, 0)[:, None]
+        hidden = self.sight.of_texts(last, segment.longest, self.memory.dtype)
         chosen = torch.tensor(lines).to(hidden.device) if count > len(writing) else None
         every = slice(first, segment.last)
         return Batch(segment.begin, segment.end, every, segment.longest, hidden, chosen)
@@ -130,31 +131,26 @@ class Pool:
         """Each token of a block looks at those before it."""
         longest = on_grid(block.start + block.tokens)
         last = torch.arange(block.start, block.start + max(block.tokens, ROWS))
-        hidden = self._hide(torch.arange(longest) > last[:, None])
+        hidden = self.sight.of_tokens(last, longest, self.memory.dtype)
         line = slice(block.line, block.line + 1)
         return Batch(begin, begin + block.tokens, line, longest, hidden)
 
-    def _hide(self, where: Tensor) -> Tensor:
-        hidden = torch.zeros(where.shape, dtype=self.memory.dtype)
-        return hidden.masked_fill_(where, -torch.inf).to(self.memory.device)
-
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Stores keys and values of the new tokens, lets their queries look: -> (N, H, E)."""
-        memory = self.memory[layer]  # (2, lines, H, P, E)
-        fresh = qkv[:, 1:].reshape(-1, self.features)
+        memory = self.memory[layer]  # (2, lines, K, P, E)
+        query, fresh = qkv[:, : self.heads], qkv[:, self.heads :].reshape(-1, self.features)
         memory.view(-1, self.features).index_copy_(0, self.ends, fresh)
-        parts = [self._write(memory, qkv[b.begin : b.end, 0], b) for b in self.writing]
-        parts += [self._read(memory, qkv[b.begin : b.end, 0], b) for b in self.reading]
+        parts = [self._write(memory, query[b.begin : b.end], b) for b in self.writing]
+        parts += [self._read(memory, query[b.begin : b.end], b) for b in self.reading]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _write(self, memory: Tensor, query: Tensor, batch: Batch) -> Tensor:
         """One query for each line: (texts, H, E)."""
-        lines = batch.lines.stop - batch.lines.start
         if batch.chosen is not None:
+            lines = batch.lines.stop - batch.lines.start
             every = query.new_zeros(lines, *query.shape[1:])
             query = every.index_copy_(0, batch.chosen, query)
-        mixed = self._look(memory, query.reshape(lines * self.heads, 1, -1), batch)
-        mixed = mixed.view(lines, self.heads, -1)
+        mixed = self._look(memory, query[:, :, None], batch)[:, :, 0]
         return mixed if batch.chosen is None else mixed[batch.chosen]
 
     def _read(self, memory: Tensor, query: Tensor, batch: Batch) -> Tensor:
@@ -162,14 +158,12 @@ class Pool:
         rows = len(query)
         if rows < ROWS:
             query = torch.cat((query, query.new_zeros(ROWS - rows, *query.shape[1:])))
-        return self._look(memory, query.transpose(0, 1), batch).transpose(0, 1)[:rows]
+        return self._look(memory, query.transpose(0, 1)[None], batch)[0].transpose(0, 1)[:rows]
 
     def _look(self, memory: Tensor, query: Tensor, batch: Batch) -> Tensor:
-        """(lines H, rows, E) -> (lines H, rows, E)."""
-        keys, values = memory[:, batch.lines, :, : batch.longest].flatten(1, 2).unbind(0)
-        scale = self.features**-0.5
-        scores = torch.baddbmm(batch.hidden, query, keys.transpose(1, 2), alpha=scale)
-        return torch.bmm(scores.softmax(-1), values)
+        """(lines, H, rows, E) -> (lines, H, rows, E)."""
+        keys, values = memory[:, batch.lines, :, : batch.longest].unbind(0)
+        return look(query, keys, values, batch.hidden)
 
 
 def on_grid(tokens: int) -> int:

@@ -10,7 +10,7 @@ time of torch's fused kernel, which in bf16 takes four times as long again (64 r
 112 keys, one thread with AVX512: 0.94, 1.94 and 4.4 ms).
 
 B rows in use, N new tokens, T of them in the longest text, P tokens of room, S tokens of the
-longest text, H heads, E features of a head.
+longest text, H heads, K heads of keys and values, E features of a head.
 """
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llm.config import ModelConfig
+from llm.sight import Sight, look
 
 
 class Slots:
@@ -26,14 +27,15 @@ class Slots:
     def __init__(
         self, config: ModelConfig, rows: int, room: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        features = config.width // config.heads
-        shape = (config.depth, 2, rows, config.heads, room, features)
+        self.heads, self.features = config.heads, config.width // config.heads
+        self.sight, shared = Sight(config, device), config.kv_heads
+        shape = (config.depth, 2, rows, shared, room, self.features)
         self.memory = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(rows, dtype=torch.int64, device=device)  # (B,)
-        lines = torch.arange(2 * rows * config.heads, device=device) * room
-        lines = lines.view(2, rows, config.heads).transpose(0, 1)
-        self.lines = lines.flatten(1)  # (rows, 2 H): where keys and values of each head begin
-        self.mask: Tensor | None = None
+        lines = torch.arange(2 * rows * shared, device=device) * room
+        lines = lines.view(2, rows, shared).transpose(0, 1)
+        self.lines = lines.flatten(1)  # (rows, 2 K): where keys and values of each head begin
+        self.hidden: Tensor | None = None
 
     def join(self, lengths: Tensor) -> Tensor:
         """Texts of so many tokens take all rows; the places of their tokens, text after text."""
@@ -41,7 +43,7 @@ class Slots:
         every = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
         rows, places = (every < lengths[:, None]).nonzero().unbind(1)  # (N,)
         self._expect(rows, places)
-        self.mask = None
+        self.hidden = None
         return places
 
     def grow(self) -> Tensor:
@@ -50,10 +52,7 @@ class Slots:
         rows = torch.arange(len(places), device=places.device)
         self.lengths = places + 1
         self._expect(rows, places)
-        behind = torch.arange(self.longest, device=places.device) > places[:, None]
-        mask = torch.zeros(behind.shape, device=places.device, dtype=self.memory.dtype)
-        mask = mask.masked_fill_(behind, -torch.inf)[:, None]
-        self.mask = mask.repeat_interleave(self.memory.size(3), 0)  # (B H, 1, S)
+        self.hidden = self.sight.of_texts(places, self.longest, self.memory.dtype)
         return places
 
     def _expect(self, rows: Tensor, places: Tensor) -> None:
@@ -64,29 +63,24 @@ class Slots:
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Stores keys and values of the new tokens, lets their queries look: -> (N, H, E)."""
-        lines = self.memory[layer].view(-1, qkv.size(-1))
-        lines.index_copy_(0, self.ends, qkv[:, 1:].reshape(-1, qkv.size(-1)))
-        memory = self.memory[layer, :, : len(self.lengths)]  # (2, B, H, P, E)
-        keys, values = memory[..., : self.longest, :].unbind(0)  # (B, H, S, E)
-        if self.mask is None:
-            return self._read(qkv[:, 0], keys, values)
-        return self._step(qkv[:, 0], keys.flatten(0, 1), values.flatten(0, 1))
+        query, fresh = qkv[:, : self.heads], qkv[:, self.heads :].reshape(-1, self.features)
+        self.memory[layer].view(-1, self.features).index_copy_(0, self.ends, fresh)
+        memory = self.memory[layer, :, : len(self.lengths)]  # (2, B, K, P, E)
+        keys, values = memory[..., : self.longest, :].unbind(0)  # (B, K, S, E)
+        if self.hidden is None:
+            return self._read(query, keys, values)
+        return look(query[:, :, None], keys, values, self.hidden)[:, :, 0]
 
     def _read(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """All tokens of all texts look at those before them."""
         lined_up = query.new_zeros(len(keys), self.longest, *query.shape[1:])  # (B, T, H, E)
         lined_up[self.rows, self.places] = query
         lined_up = lined_up.transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(lined_up, keys, values, is_causal=True)
+        shared = self.heads != keys.size(1)
+        mixed = F.scaled_dot_product_attention(
+            lined_up, keys, values, is_causal=True, enable_gqa=shared
+        )
         return mixed.transpose(1, 2)[self.rows, self.places]
-
-    def _step(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """A token of each text looks at all of it. keys, values: (B H, S, E)."""
-        assert self.mask is not None
-        one = query.reshape(len(keys), 1, -1)
-        scale = query.size(-1) ** -0.5
-        scores = torch.baddbmm(self.mask, one, keys.transpose(1, 2), alpha=scale)  # (B H, 1, S)
-        return torch.bmm(scores.softmax(-1), values).view(query.shape)
 
     def leave(self, staying: Tensor) -> Tensor:
         """Only the marked rows, (B,) bool, go on; returns which of them each row now holds."""

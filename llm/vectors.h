@@ -42,6 +42,10 @@ static inline vector load_floats(const float *from) {
     return all;
 }
 
+static inline vector counting(void) {
+    return (vector){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+}
+
 static inline float added_up(vector values) {
     float sum = 0;
     for (int l = 0; l < LANES; l++) sum += values[l];

@@ -6,17 +6,18 @@ what stands between products takes a pass each (llm/between.py). The two feature
 turns lie side by side here, so that it is one complex product. Precisions are those of training
 under autocast, but for attention, which is no worse: see llm/slots.py. int8 is for serving alone.
 
-N tokens of any rows, B rows, D width, F hidden features, H heads, E = D / H, V vocabulary.
+N tokens of any rows, B rows, D width, H heads, K heads of keys and values, E = D / H, V vocabulary.
 """
 
 from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from llm.attention import Attention
-from llm.between import Norm, make_gate, make_norm
+from llm.between import Norm, make_norm
+from llm.feed_forward import lay_out_mlp
 from llm.mlp import GatedMlp, Mlp
 from llm.model import Block, Transformer
 from llm.native import NativePool, attention
@@ -33,7 +34,10 @@ class Past(Protocol):
     memory: Tensor
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Stores new tokens' keys and values, (N, 3, H, E); what their queries find, (N, H, E)."""
+        """Stores new tokens' keys and values; what their queries find.
+
+        (N, H + 2 K, E) -> (N, H, E)
+        """
         ...
 
 
@@ -42,6 +46,8 @@ class Layer(NamedTuple):
 
     attention_norm: Norm
     qkv: Product
+    norms: Tensor | None
+    """Weights that normed queries and keys are multiplied by, (2, E) fp32."""
     out: Product
     mlp_norm: Norm
     mlp: Product
@@ -96,13 +102,13 @@ class Writer:
         if count < self.least:
             ids, places = ids.repeat(self.least), places.repeat(self.least)
         x, _ = self.model.positions(self.model.embedding(ids), 0, 0, places)
-        turn = None if self.turns is None else self.turns[places[:count]]  # (N, 1, 1, E / 2)
+        turn = None if self.turns is None else self.turns[places[:count]]  # (N, 1, E / 2)
         added = None
         for index, layer in enumerate(self.layers):
             x, normal = layer.attention_norm(x, added)
-            qkv = layer.qkv(normal)[:count]  # (N, 3 D)
+            qkv = layer.qkv(normal)[:count]  # (N, (H + 2 K) E)
             if isinstance(past, NativePool):
-                mixed = past.attend(index, qkv)
+                mixed = past.attend(index, qkv, layer.norms)
             else:
                 mixed = self._mix(index, qkv, turn, past)
             out = layer.out(mixed if count == len(x) else mixed.repeat(len(x), 1))
@@ -111,10 +117,16 @@ class Writer:
         return (x if added is None else x + added)[:count]
 
     def _mix(self, index: int, qkv: Tensor, turn: Tensor | None, past: Past) -> Tensor:
-        """Attention in steps of torch: (N, 3 D) -> (N, D)."""
-        qkv = qkv.to(torch.float32).unflatten(-1, (3, self.config.heads, -1))  # (N, 3, H, E)
+        """Attention in steps of torch: (N, (H + 2 K) E) -> (N, D)."""
+        heads, shared = self.config.heads, self.config.kv_heads
+        qkv = qkv.to(torch.float32).unflatten(-1, (heads + 2 * shared, -1))  # (N, H + 2 K, E)
+        compared, norms = qkv[:, : heads + shared], self.layers[index].norms
+        if norms is not None:
+            weights = norms.repeat_interleave(torch.tensor([heads, shared]).to(norms.device), 0)
+            compared.copy_(F.rms_norm(compared, norms.shape[1:], eps=self.config.norm_eps))
+            compared.mul_(weights)
         if turn is not None:
-            torch.view_as_complex(qkv[:, :2].unflatten(-1, (-1, 2))).mul_(turn)
+            torch.view_as_complex(compared.unflatten(-1, (-1, 2))).mul_(turn)
         mixed = past.attend(index, qkv.to(past.memory.dtype))  # (N, H, E)
         return mixed.flatten(1).to(self.precision)
 
@@ -126,36 +138,16 @@ class Writer:
         return self.head(normal)
 
     def _layer(self, block: Block) -> Layer:
-        mlp = block.mlp
+        attention, order = block.attention, pairs(block.attention, self.device)
+        bias = attention.qkv.bias
         return Layer(
             attention_norm=make_norm(block.attention_norm, self.precision),
-            qkv=self._qkv(block.attention),
-            out=self._linear(block.attention.out),
+            qkv=self._product(attention.qkv.weight[order], None if bias is None else bias[order]),
+            norms=norms(attention, order),
+            out=self._product(attention.out.weight, attention.out.bias),
             mlp_norm=make_norm(block.mlp_norm, self.precision),
-            mlp=self._swiglu(mlp) if isinstance(mlp, GatedMlp) else self._gelu(cast(Mlp, mlp)),
+            mlp=lay_out_mlp(cast(Mlp | GatedMlp, block.mlp), self._product, self.precision),
         )
-
-    def _qkv(self, attention: Attention) -> Product:
-        """With the rows of queries and keys in the order of `turns`."""
-        rows = torch.arange(len(attention.qkv.weight), device=self.device)
-        rows = rows.unflatten(0, (3, attention.heads, 2, -1))
-        order = torch.cat((rows[:2].transpose(2, 3).flatten(), rows[2].flatten()))
-        bias = attention.qkv.bias
-        return self._product(attention.qkv.weight[order], None if bias is None else bias[order])
-
-    def _gelu(self, mlp: Mlp) -> Product:
-        up, out = self._linear(mlp.up), self._linear(mlp.out)
-        return lambda x: out(F.gelu(up(x)))
-
-    def _swiglu(self, mlp: GatedMlp) -> Product:
-        weight = torch.cat((mlp.gate.weight, mlp.up.weight))
-        bias = None if mlp.gate.bias is None else torch.cat((mlp.gate.bias, mlp.up.bias))
-        both, out = self._product(weight, bias), self._linear(mlp.out)
-        gate = make_gate(self.config.hidden, self.device, self.precision)
-        return lambda x: out(gate(both(x)))
-
-    def _linear(self, linear: nn.Linear) -> Product:
-        return self._product(linear.weight, linear.bias)
 
     def _product(self, weight: Tensor, bias: Tensor | None) -> Product:
         product = lay_out(weight, bias, self.kind)
@@ -164,10 +156,30 @@ class Writer:
         return product
 
 
+def pairs(attention: Attention, device: torch.device) -> Tensor:
+    """The rows of queries and keys in the order of `turns`, then those of values."""
+    rows = torch.arange(len(attention.qkv.weight), device=device)
+    compared, shared = attention.heads + attention.kv_heads, attention.kv_heads
+    heads = rows.unflatten(0, (compared + shared, -1))
+    if heads.size(1) % 2:  # nothing turns them
+        return rows
+    turned = heads[:compared].unflatten(1, (2, -1)).transpose(1, 2)
+    return torch.cat((turned.flatten(), heads[compared:].flatten()))
+
+
+def norms(attention: Attention, order: Tensor) -> Tensor | None:
+    """Weights for normed queries and keys, (2, E), if they are normed; order: see `pairs`."""
+    query, key = attention.query_norm, attention.key_norm
+    if query is None or key is None:
+        return None
+    both = torch.stack((query.weight, key.weight)).detach().float()
+    return both[:, order[: both.size(1)]].contiguous()
+
+
 def turns(positions: Rotary) -> Tensor:
-    """The rotation as complex numbers, for pairs of features side by side: (context, 1, 1, E / 2).
+    """The rotation as complex numbers, for pairs of features side by side: (context, 1, E / 2).
 
     The model's table has cosines twice, and sines behind their negatives.
     """
     cosine, sine = positions.table.chunk(2, -1)[1].unbind(0)
-    return torch.complex(cosine, sine)[:, None]
+    return torch.complex(cosine, sine)

@@ -15,6 +15,7 @@ from llm.ppo_math import forbid, logprobs_of
 from llm.rollout import UNIFORM_BITS, Answers, draw, pick, write_answers
 from llm.slots import Slots
 from llm.writer import Writer
+from tests.shapes import SHAPES
 
 VOCAB, CONTEXT, END, NEVER = 23, 64, 2, (0, 3)
 PROMPTS = [[1, 5, 6], [4], [5, 6, 7, 8, 9, 10, 11], [9, 1], [12, 13, 14]]
@@ -49,18 +50,9 @@ def texts(answers: Answers) -> list[list[int]]:
     return [row[start:stop].tolist() for row, start, stop in ends]
 
 
-SHAPES = [
-    {"positions": "rotary"},
-    {"positions": "learned"},
-    {"positions": "sinusoidal"},
-    {"norm": "layernorm", "mlp": "gelu", "bias": True, "tied": False},
-    {"bias": True},
-]
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_without_chance_a_batch_writes_what_generate_writes(shape: dict):
-    model = make_model(**shape)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_without_chance_a_batch_writes_what_generate_writes(shape: str):
+    model = make_model(**SHAPES[shape])
     config = SamplingConfig(temperature=0.0, max_tokens=20)
     answers = write(model, temperature=0.0)
     for text, ended, prompt in zip(texts(answers), answers.ended, PROMPTS, strict=True):
@@ -68,10 +60,10 @@ def test_without_chance_a_batch_writes_what_generate_writes(shape: dict):
         assert text == expected + [END] * int(ended)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_log_probabilities_are_those_of_a_full_forward_pass(shape: dict, temperature: float):
-    model = make_model(**shape)
+def test_log_probabilities_are_those_of_a_full_forward_pass(shape: str, temperature: float):
+    model = make_model(**SHAPES[shape])
     answers = write(model, temperature=temperature)
     with torch.no_grad():
         logits = forbid(model(answers.ids), NEVER)
@@ -236,7 +228,7 @@ def test_where_a_text_left_the_last_one_takes_its_row():
     slots = Slots(config, 4, 8, device=torch.device("cpu"), dtype=torch.float32)
     lengths = torch.tensor([2, 1, 3, 2])
     assert slots.join(lengths).tolist() == [0, 1, 0, 0, 1, 2, 0, 1]
-    slots.attend(0, torch.arange(8.0)[:, None, None, None].expand(8, 3, 1, 4))
+    slots.attend(0, torch.arange(8.0)[:, None, None].expand(8, 3, 4))
     order = slots.leave(torch.tensor([True, False, False, True]))
     assert order.tolist() == [0, 3] and slots.lengths.tolist() == [2, 2]
     keys = slots.memory[0, 0, :2, 0, :2, 0]
@@ -247,10 +239,10 @@ def test_a_row_sees_its_own_tokens_and_no_others():
     config = ModelConfig(depth=1, width=4, heads=1, hidden=4, context=8)
     slots = Slots(config, 2, 8, device=torch.device("cpu"), dtype=torch.float32)
     slots.join(torch.tensor([2, 1]))
-    slots.attend(0, torch.full((3, 3, 1, 4), 1e4))  # keys and values that would be noticed
+    slots.attend(0, torch.full((3, 3, 4), 1e4))  # keys and values that would be noticed
     slots.leave(torch.tensor([False, True]))
     slots.join(torch.tensor([1]))
-    slots.attend(0, torch.ones(1, 3, 1, 4))
+    slots.attend(0, torch.ones(1, 3, 4))
     assert slots.grow().tolist() == [1]
-    mixed = slots.attend(0, torch.full((1, 3, 1, 4), 1.0))
+    mixed = slots.attend(0, torch.full((1, 3, 4), 1.0))
     assert mixed.flatten().tolist() == [1.0] * 4

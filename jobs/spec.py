@@ -36,6 +36,7 @@ from llm.config import (
 )
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
+from llm.presets import Preset
 from tune.config import ScalingConfig, SweepConfig
 
 PYDOC = "pydoc://"
@@ -86,7 +87,7 @@ class PretrainStage(TrainConfig):
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
     cache: Auto[bool] = auto
     """Tokenise all text beforehand, once for all trainings on it; auto: if `epochs` is given."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Annotated[ModelConfig, Preset()] = field(default_factory=ModelConfig)
     """The model."""
     objective: Auto[Objective] = auto
     """What is learned; auto: next_token, for an encoder masked (15% of the tokens), for an

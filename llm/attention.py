@@ -79,12 +79,13 @@ def attend(
     """Each query sees its own key and all earlier ones; queries are the last T of S tokens.
 
     query: (B, H, T, E); key, value: (B, K, S, E), each for H / K neighbouring heads of queries.
-    mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer.
+    mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer; or (B, H, T, S), what
+    is added to the scores, in their precision.
     """
     new, seen = query.size(2), key.size(2)
     if new not in (1, seen) and mask is None:
         # is_causal would align the triangle with the first key, not with the last
-        mask = torch.ones(new, seen, dtype=torch.bool, device=query.device).tril(seen - new)
+        mask = causal_mask(new, seen, query.device)
     if products_are_faster(query, key):
         return attend_by_products(query, key, value, dropout, mask)
     causal = new == seen and mask is None
@@ -117,7 +118,7 @@ def attend_by_products(
     scores = (scaled @ key.transpose(-1, -2)).view(*query.shape[:3], -1)  # (B, H, T, S)
     unseen = torch.full((), -torch.inf, dtype=scores.dtype)
     if mask is not None:
-        scores = scores + torch.zeros_like(unseen).where(mask, unseen)
+        scores = scores + (added(mask).to(scores.dtype) if mask.dtype == torch.bool else mask)
     elif scores.size(2) > 1:
         scores = scores + unseen.expand(scores.shape[2:]).triu(1)
     shares = grouped(F.dropout(scores.softmax(-1), dropout), key)
@@ -132,6 +133,37 @@ def grouped(x: Tensor, key: Tensor) -> Tensor:
     if x.size(1) == key.size(1):
         return x
     return x.unflatten(1, (key.size(1), -1)).flatten(2, 3)
+
+
+def seen_mask(
+    start: int, stop: int, window: int, documents: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """Which keys the queries start to stop - 1 see of all S = stop, if not all up to themselves:
+    (B or 1, 1, T, S).
+
+    window: how many they see at most, themselves included; 0: any number.
+    documents: (B, T), a number per document, for a call that begins at 0.
+    """
+    mask = None if documents is None else document_mask(documents)
+    if not 0 < window < stop:
+        return mask
+    near = causal_mask(stop - start, stop, device)
+    near = near & ~near.tril(start - window)
+    return near[None, None] if mask is None else mask & near
+
+
+def causal_mask(new: int, seen: int, device: torch.device) -> Tensor:
+    """Each of the last tokens sees itself and all before it: (T, S)."""
+    return torch.ones(new, seen, dtype=torch.bool, device=device).tril(seen - new)
+
+
+def added(mask: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same as numbers that are added to scores, with a bias (H, T, S): (B or 1, 1 or H, T, S).
+
+    Said once for all layers; of a mask torch's kernel makes such numbers in each, and keeps them.
+    """
+    seen = mask.new_zeros((), dtype=torch.float32) if bias is None else bias[None]
+    return torch.where(mask, seen, -torch.inf)
 
 
 def document_mask(documents: Tensor) -> Tensor:

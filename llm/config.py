@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from llm.presets import kv_heads
+
 T = TypeVar("T")
 
 auto: Any = "auto"
@@ -156,6 +158,8 @@ GATED = ("swiglu", "geglu")
 class ModelConfig:
     """A model of text. `depth` alone is enough: the rest follows from it."""
 
+    preset: Literal["humpty", "gpt2", "llama", "bert", "t5", "window"] = "humpty"
+    """An architecture by its name: other defaults for the fields below that are not sizes."""
     family: Literal["decoder", "encoder", "encoder_decoder", "window"] = "decoder"
     """What it is for: to write on (decoder, or window: a feed-forward network that sees the last
     `window` tokens), to fill in single tokens (encoder) or gaps (encoder_decoder)."""
@@ -166,13 +170,14 @@ class ModelConfig:
     heads: Auto[Count] = auto
     """Attention heads; auto: one for every 64 of width."""
     kv_heads: Auto[Count] = auto
-    """Heads of keys and values, each for as many neighbouring heads; auto: as many as heads."""
+    """Heads of keys and values, each for as many neighbouring heads; auto: as many as heads, in
+    the preset llama one for up to 4."""
     hidden: Auto[Count] = auto
     """Features inside the MLP; auto: 8/3 x width up to a 64th if it is gated, else 4 x width."""
     context: Count = 512
     """Tokens the model sees at once."""
-    positions: Literal["rotary", "learned", "sinusoidal"] = "rotary"
-    """How the model knows where a token stands."""
+    positions: Literal["rotary", "learned", "sinusoidal", "alibi", "none"] = "rotary"
+    """How the model knows where a token stands; alibi: by attending the less the farther."""
     rope: RopeConfig = field(default_factory=RopeConfig)
     """Rotary positions."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
@@ -194,14 +199,20 @@ class ModelConfig:
     attend: Literal["document", "window"] = "window"
     """What a token sees in training: only its own document, or all before it in the window."""
     window: CountOrZero = 0
-    """Tokens that a token sees, itself included, by its family: window."""
+    """Tokens that a token sees at most, itself included; 0: all before it."""
     code: CountOrZero = 0
     """Numbers that the decoder of an encoder_decoder sees of a text: an autoencoder; 0: all."""
+    experts: CountOrZero = 0
+    """MLPs of a layer, of which a router chooses for every token; 0: one without a router."""
+    experts_per_token: Count = 2
+    """How many of them a token goes to."""
+    balance: RateOrZero = 0.01
+    """Price of uneven use of the experts by a sequence; the loss is reported without it."""
 
     def __post_init__(self) -> None:
         """What follows from another field is filled in, also for artifacts from before it."""
-        if self.kv_heads == auto:
-            object.__setattr__(self, "kv_heads", self.heads)
+        if self.kv_heads == auto and self.heads != auto:
+            object.__setattr__(self, "kv_heads", kv_heads(self.preset, self.heads))
         if self.qkv_bias == auto:
             object.__setattr__(self, "qkv_bias", self.bias)
 

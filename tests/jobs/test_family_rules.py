@@ -103,7 +103,8 @@ def test_a_ladder_is_of_decoders(file: str) -> None:
         load(
             file,
             [
-                "stages.more={kind: scaling, of: encoder, budgets: [1e12, 2e12], depths: [1, 2, 3], predict: 1e13}"
+                "stages.more={kind: scaling, of: encoder, budgets: [1e12, 2e12], "
+                "depths: [1, 2, 3], predict: 1e13}"
             ],
         )
 
@@ -118,7 +119,8 @@ def test_prompts_of_models_that_fill_in_have_gaps(file: str) -> None:
 
 
 def test_a_sweep_is_judged_by_what_its_objective_measures(file: str) -> None:
-    sweep = "{kind: sweep, of: encoder, space: {encoder.optim.lr: {choice: [1e-3, 2e-3]}}, metric: METRIC}"
+    space = "{encoder.optim.lr: {choice: [1e-3, 2e-3]}}"
+    sweep = f"{{kind: sweep, of: encoder, space: {space}, metric: METRIC}}"
     load(file, ["stages.more=" + sweep.replace("METRIC", "filled")])
     with pytest.raises(SpecError, match="'bpb' is not measured"):
         load(file, ["stages.more=" + sweep.replace("METRIC", "bpb")])

@@ -106,15 +106,15 @@ def make_tokenizer(work: Work) -> Metrics:
     """Train a tokenizer on a sample, or take one over."""
     stage = work.stage.stage
     assert isinstance(stage, TokenizerStage)
-    path = work.folder / "tokenizer.model"
     if stage.file is not None:
-        from llm.tokenizer import Tokenizer
+        from llm.tokenizer_file import read_tokenizer, take_over
 
-        write_atomic(path, Path(stage.file).read_bytes())
-        return {"vocab_size": Tokenizer(path).vocab_size}
+        taken = take_over(Path(stage.file), work.folder, turns=False)
+        return {"vocab_size": read_tokenizer(taken).vocab_size}
     from cluster.tokenizer import train_tokenizer
 
     with work.console.status("drawing a sample and training on it"):
+        path = work.folder / "tokenizer.model"
         report = train_tokenizer(text_of(work), stage, work.stage.seed, path)
     work.say(
         f"{report.vocab_size} tokens, {report.bytes_per_token:.2f} bytes each on average, "

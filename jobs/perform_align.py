@@ -95,6 +95,7 @@ def make_examples(work: Work, stage: ExampleStage) -> Path:
     """The folder of the stage's data as tokens."""
     from cluster.examples import ExampleSource
     from cluster.examples import make_examples as make
+    from llm.tokenizer_file import tokenizer_in
 
     model = work.stage.model
     assert model is not None
@@ -110,7 +111,7 @@ def make_examples(work: Work, stage: ExampleStage) -> Path:
     source = ExampleSource(
         kind=KINDS[stage.kind],
         data=data,
-        tokenizer=str(work.parent("from") / "tokenizer.model"),
+        tokenizer=str(tokenizer_in(work.parent("from"))),
         room=room,
         validation=stage.validation,
         drop=getattr(stage, "too_long", "cut") == "drop",

@@ -26,7 +26,7 @@ from llm.outside import Outside
 from llm.run import Run, Setting
 from llm.size import flops_per_token
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
-from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer
 from llm.train import autocast
 from llm.units import units_of
 
@@ -39,7 +39,7 @@ class Pretraining:
 
     def __init__(self, task: PretrainTask, setting: Setting) -> None:
         self.task, self.setting = task, setting
-        self.tokenizer = Tokenizer(task.tokenizer)
+        self.tokenizer = read_tokenizer(task.tokenizer)
         self.text = held_out_of(task, self.tokenizer)
         self.separator = self.tokenizer.eos if task.model.attend == "document" else None
         torch.manual_seed(task.seed)

@@ -1,0 +1,159 @@
+"""An artifact of ours as a folder of transformers, which loads without any code of ours.
+
+    config.json  generation_config.json  model.safetensors, or several with an index
+    tokenizer.json  tokenizer_config.json  chat_template.jinja, of a model that has learned to talk
+    README.md
+
+Tensors are read, renamed and written one file at a time: memory holds one file's worth. What has no
+exact counterpart there is an error before anything is written.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llm.artifact import read_shape
+from llm.chat import END
+from llm.chat_artifact import is_chat
+from llm.errors import ArtifactError
+from llm.exchange_config import ExportConfig
+from llm.files import write_atomic, write_json
+from llm.hf_folder import INDEX, ONE
+from llm.hf_names import Entry, entries
+from llm.hf_shape import config_of, fitting_family
+from llm.hf_tokenizer import write_tokenizer_json
+from llm.model_card import Lineage, model_card
+from llm.tokenizer import BOS, PAD, Tokenizer
+from llm.tokenizer_file import read_tokenizer, tokenizer_in
+
+Json = dict[str, Any]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+MEGABYTE = 1_000_000
+
+Part = tuple[str, Entry, int]
+"""A tensor of theirs: its name, and which part of which of ours it is."""
+
+
+def export_model(
+    artifact: Path, folder: Path, config: ExportConfig, lineage: Lineage = ()
+) -> dict[str, Any]:
+    """Fill `folder`; returns what there is to say about it."""
+    model, vocab = read_shape(artifact)
+    family = fitting_family(model, artifact / "model.json")
+    tokenizer, chat = tokenizer_in(artifact), is_chat(artifact)
+    write_exact_tokenizer(tokenizer, folder, model.context, chat=chat)
+    ids = token_ids(read_tokenizer(tokenizer), chat)
+    parts = [
+        (name, entry, number)
+        for entry in entries(model, family, vocab)
+        for number, name in enumerate(entry.theirs)
+    ]
+    files = write_weights(artifact / "model.safetensors", folder, parts, config)
+    write_json(folder / "generation_config.json", ids)
+    described = {**config_of(model, family, vocab), **ids, "torch_dtype": torch_name(config)}
+    described["eos_token_id"] = ids["eos_token_id"]
+    card = model_card(model, described["architectures"][0], config.dtype, chat, lineage)
+    write_atomic(folder / "README.md", card)
+    write_json(folder / "config.json", described)  # without it the folder is no model
+    return {
+        "vocab_size": vocab,
+        "architecture": described["architectures"][0],
+        "dtype": config.dtype,
+        "files": len(files),
+        "bytes": sum((folder / name).stat().st_size for name in files),
+    }
+
+
+def torch_name(config: ExportConfig) -> str:
+    """`float32`"""
+    return str(DTYPES[config.dtype]).removeprefix("torch.")
+
+
+def write_exact_tokenizer(tokenizer: Path, folder: Path, context: int, *, chat: bool) -> None:
+    """Write what gives the same ids; ArtifactError if there is no such thing."""
+    if not write_tokenizer_json(tokenizer, folder, context, chat=chat):
+        raise ArtifactError(
+            f"{tokenizer}: a tokenizer of words, or a .model of others, has no tokenizer.json that "
+            "gives the same ids; allowed: unigram, bpe and char, trained here, and those that came "
+            "with a tokenizer.json"
+        )
+
+
+def token_ids(tokenizer: Tokenizer, chat: bool) -> Json:
+    """Which tokens begin, end and fill up texts. A chat model's answers end by its turn's end."""
+    ids = tokenizer.controls
+    return {
+        "bos_token_id": ids.get(BOS, tokenizer.bos),
+        "eos_token_id": [ids[END], tokenizer.eos] if chat else tokenizer.eos,
+        "pad_token_id": ids.get(PAD, tokenizer.pad),
+    }
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def write_weights(source: Path, folder: Path, parts: list[Part], config: ExportConfig) -> list[str]:
+    """One file, or several of `shard_mb` at most, and their index; returns the files' names."""
+    dtype = DTYPES[config.dtype]
+    groups = list(shards(parts, dtype.itemsize, config.shard_mb * MEGABYTE))
+    names = [
+        ONE if len(groups) == 1 else f"model-{at:05d}-of-{len(groups):05d}.safetensors"
+        for at in range(1, len(groups) + 1)
+    ]
+    with safe_open(source, framework="pt") as file:
+        there = set(file.keys())
+        for name, group in zip(names, groups, strict=True):
+            made = {
+                theirs: converted(
+                    entry.part(
+                        file.get_tensor(entry.ours) if entry.ours in there else None, number
+                    ),
+                    theirs,
+                    dtype,
+                )
+                for theirs, entry, number in group
+            }
+            save_file(made, folder / f".{name}.tmp", metadata={"format": "pt"})
+            (folder / f".{name}.tmp").replace(folder / name)
+    if len(groups) > 1:
+        placed = {
+            theirs: name for name, group in zip(names, groups, strict=True) for theirs, *_ in group
+        }
+        total = sum(size_of(part, dtype.itemsize) for part in parts)
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": placed})
+    return names
+
+
+def converted(tensor: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor in the file's numbers; ArtifactError if they are too small for it."""
+    made = tensor.to(dtype)
+    if dtype == torch.float16 and not bool(made.isfinite().all()):
+        raise ArtifactError(f"dtype fp16: {name} has values beyond it; write dtype: bf16 or fp32")
+    return made
+
+
+def shards(parts: list[Part], itemsize: int, most: int) -> Iterator[list[Part]]:
+    """Tensors in a row that fit into a file together; a larger one has a file of its own."""
+    group: list[Part] = []
+    filled = 0
+    for part in parts:
+        size = size_of(part, itemsize)
+        if group and filled + size > most:
+            yield group
+            group, filled = [], 0
+        group.append(part)
+        filled += size
+    yield group
+
+
+def size_of(part: Part, itemsize: int) -> int:
+    """Bytes of a tensor in its file."""
+    _, entry, number = part
+    return itemsize * torch.Size(entry.shape_of(number)).numel()

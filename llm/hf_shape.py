@@ -1,0 +1,331 @@
+"""config.json of transformers as a `ModelConfig`, and back; plain JSON, transformers is not needed.
+
+What computes exactly the same, and nothing that is merely similar:
+
+| ours | theirs |
+|---|---|
+| learned positions, layer norms, a plain MLP | GPT2LMHeadModel (biases that we lack are zeros there) |
+| rotary positions, RMS norms, a gated MLP | LlamaForCausalLM |
+| ... with biases of queries, keys and values alone | Qwen2ForCausalLM |
+| ... with queries and keys normalised | Qwen3ForCausalLM |
+| ... with a sliding window | MistralForCausalLM |
+"""
+
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from llm.config import ModelConfig, RopeConfig
+from llm.errors import ArtifactError
+
+Json = dict[str, Any]
+
+Family = Literal["gpt2", "llama", "qwen2", "qwen3", "mistral"]
+
+ARCHITECTURES: dict[Family, str] = {
+    "gpt2": "GPT2LMHeadModel",
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "mistral": "MistralForCausalLM",
+}
+"""By transformers' `model_type`."""
+
+GATED = {"silu": "swiglu", "swish": "swiglu", "gelu_pytorch_tanh": "geglu", "gelu_new": "geglu"}
+PLAIN = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+}
+"""Their names of non-linearities, and what a gated or a plain MLP with one is here."""
+
+
+class Fields:
+    """A config.json, each of whose fields is understood or refused by name."""
+
+    def __init__(self, values: Json, path: Path) -> None:
+        self.values, self.path = values, path
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field, or what transformers takes if it is missing or null."""
+        value = self.values.get(name)
+        return default if value is None else value
+
+    def refuse(self, name: str, value: Any, allowed: str) -> NoReturn:
+        """Say what is not supported."""
+        raise ArtifactError(
+            f"{self.path}: {name} {value!r} is not supported; allowed: {allowed}; import a model "
+            "that has it, or leave this one to transformers"
+        )
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """A number that has to be there and positive."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            self.refuse(name, value, "a whole number above 0")
+        return value
+
+    def one_of(self, name: str, default: str, choices: dict[str, str]) -> Any:
+        """What a word stands for here."""
+        value = self.get(name, default)
+        if value not in choices:
+            self.refuse(name, value, ", ".join(choices))
+        return choices[value]
+
+    def demand(self, name: str, wanted: Any) -> None:
+        """A field that may only be as it is by default."""
+        if (value := self.get(name, wanted)) != wanted:
+            self.refuse(name, value, repr(wanted))
+
+
+# -- theirs to ours --------------------------------------------------------------------------------
+
+
+def family_of(fields: Fields) -> Family:
+    """Which of the known architectures it is."""
+    kind, named = fields.get("model_type"), fields.get("architectures", [])
+    if kind not in ARCHITECTURES:
+        fields.refuse("model_type", kind, ", ".join(ARCHITECTURES))
+    if named and ARCHITECTURES[kind] not in named:
+        fields.refuse("architectures", named, ARCHITECTURES[kind])
+    if "auto_map" in fields.values and not named:
+        fields.refuse("auto_map", fields.values["auto_map"], "no code of its own")
+    fields.demand("quantization_config", None)
+    return kind
+
+
+def shape_of(values: Json, path: Path, context: int = 0) -> tuple[Family, ModelConfig]:
+    """The model that a config.json describes; ArtifactError for what cannot be computed here.
+
+    context: tokens that it is to see at once; 0: as many as it was made for.
+    """
+    fields = Fields(values, path)
+    family = family_of(fields)
+    most = fields.count("n_positions" if family == "gpt2" else "max_position_embeddings")
+    if context > most:
+        raise ArtifactError(
+            f"{path}: context {context} is not allowed; the model was made for {most} tokens: "
+            "leave it out, or give fewer"
+        )
+    make = gpt2_shape if family == "gpt2" else llama_shape
+    return family, make(fields, context or most)
+
+
+def gpt2_shape(fields: Fields, context: int) -> ModelConfig:
+    """GPT-2 and its sisters."""
+    fields.demand("scale_attn_weights", True)
+    fields.demand("scale_attn_by_inverse_layer_idx", False)
+    fields.demand("add_cross_attention", False)
+    width, heads = fields.count("n_embd"), fields.count("n_head")
+    require_heads(fields, "n_head", width, heads)
+    return ModelConfig(
+        depth=fields.count("n_layer"),
+        width=width,
+        heads=heads,
+        kv_heads=heads,
+        hidden=fields.count("n_inner", 4 * width),
+        context=context,
+        positions="learned",
+        norm="layernorm",
+        norm_eps=float(fields.get("layer_norm_epsilon", 1e-5)),
+        mlp=fields.one_of("activation_function", "gelu_new", PLAIN),
+        bias=True,
+        qkv_bias=True,
+        tied=bool(fields.get("tie_word_embeddings", True)),
+    )
+
+
+def llama_shape(fields: Fields, context: int) -> ModelConfig:
+    """Llama, Qwen 2 and 3, Mistral."""
+    family = family_of(fields)
+    width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    kv_heads = fields.count("num_key_value_heads", heads)
+    require_heads(fields, "num_attention_heads", width, heads)
+    if heads % kv_heads:
+        fields.refuse("num_key_value_heads", kv_heads, f"what {heads} heads divide by")
+    if (features := fields.get("head_dim", width // heads)) != width // heads:
+        fields.refuse("head_dim", features, f"hidden_size / num_attention_heads = {width // heads}")
+    bias = bias_of(fields, family)
+    return ModelConfig(
+        depth=fields.count("num_hidden_layers"),
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        hidden=fields.count("intermediate_size"),
+        context=context,
+        positions="rotary",
+        rope=rope_of(fields),
+        norm="rmsnorm",
+        norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
+        mlp=fields.one_of("hidden_act", "silu", GATED),
+        bias=bias,
+        qkv_bias=bias or family == "qwen2",
+        qk_norm=family == "qwen3",
+        tied=bool(fields.get("tie_word_embeddings", False)),
+        window=window_of(fields, family),
+    )
+
+
+def require_heads(fields: Fields, name: str, width: int, heads: int) -> None:
+    """Heads share out the width."""
+    if width % heads:
+        fields.refuse(name, heads, f"what the width {width} divides by")
+
+
+def bias_of(fields: Fields, family: Family) -> bool:
+    """Whether all maps have additive terms; of Qwen 2 only those to queries, keys and values."""
+    if family != "llama":
+        fields.demand("attention_bias", False)
+        return False
+    attention, mlp = (bool(fields.get(name, False)) for name in ("attention_bias", "mlp_bias"))
+    if attention != mlp:
+        fields.refuse("mlp_bias", mlp, f"{attention}, as attention_bias says")
+    return attention
+
+
+def window_of(fields: Fields, family: Family) -> int:
+    """Tokens that a token sees; 0: all before it. The same in all layers."""
+    width = fields.get("sliding_window", 0)
+    kinds = set(fields.get("layer_types", []))
+    if family in ("qwen2", "qwen3") and not fields.get("use_sliding_window", False):
+        width = 0
+    elif family == "llama":
+        return 0
+    elif family != "mistral" and not kinds and fields.get("max_window_layers", 28) > 0:
+        fields.refuse("max_window_layers", fields.get("max_window_layers", 28), "0: all layers")
+    if len(kinds) > 1 or kinds - {"full_attention", "sliding_attention"}:
+        fields.refuse("layer_types", sorted(kinds), "one kind for all layers")
+    return 0 if kinds == {"full_attention"} else int(width)
+
+
+def rope_of(fields: Fields) -> RopeConfig:
+    """Rotary positions, as transformers 4 and 5 write them."""
+    given = fields.get("rope_parameters") or {}
+    scaling = {**(fields.get("rope_scaling") or {}), **given}
+    base = float(given.get("rope_theta") or fields.get("rope_theta", 10_000.0))
+    part = scaling.get("partial_rotary_factor") or fields.get("partial_rotary_factor", 1.0)
+    if part != 1:
+        fields.refuse("partial_rotary_factor", part, "1.0")
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "default":
+        return RopeConfig(base=base)
+    if kind == "linear":
+        return RopeConfig(base=base, scaling="linear", factor=float(scaling["factor"]))
+    if kind != "llama3":
+        fields.refuse("rope_type", kind, "default, linear, llama3")
+    original = "original_max_position_embeddings"
+    return RopeConfig(
+        base=base,
+        scaling="llama3",
+        factor=float(scaling["factor"]),
+        original_context=scaling.get(original) or fields.count(original),
+        low_freq_factor=float(scaling["low_freq_factor"]),
+        high_freq_factor=float(scaling["high_freq_factor"]),
+    )
+
+
+# -- ours to theirs --------------------------------------------------------------------------------
+
+
+def fitting_family(model: ModelConfig, path: Path) -> Family:
+    """The architecture that computes exactly what a model does; ArtifactError if there is none."""
+
+    def need(name: str, *allowed: Any, because: str) -> None:
+        value = getattr(model, name)
+        if value not in allowed:
+            raise ArtifactError(
+                f"{path}: {name} {value!r} has no counterpart in transformers {because}; allowed: "
+                f"{', '.join(map(repr, allowed))}; train a model with one of these to export it"
+            )
+
+    need("positions", "rotary", "learned", because="among decoders")
+    need("experts", 0, because="that computes the same")
+    if model.positions == "learned":
+        beside = "beside learned positions (GPT-2)"
+        need("norm", "layernorm", because=beside)
+        need("mlp", *dict.fromkeys(PLAIN.values()), because=beside)
+        need("kv_heads", model.heads, because=beside)
+        need("qk_norm", False, because=beside)
+        need("window", 0, because=beside)
+        return "gpt2"
+    beside = "beside rotary positions (Llama and its sisters)"
+    need("norm", "rmsnorm", because=beside)
+    need("mlp", *dict.fromkeys(GATED.values()), because=beside)
+    if model.qk_norm:
+        beside = "beside qk_norm (Qwen 3)"
+        need("bias", False, because=beside)
+        need("qkv_bias", False, because=beside)
+        need("window", 0, because=beside)
+        return "qwen3"
+    if model.window:
+        beside = "beside a window (Mistral)"
+        need("bias", False, because=beside)
+        need("qkv_bias", False, because=beside)
+        return "mistral"
+    need("qkv_bias", *((True,) if model.bias else (True, False)), because="beside bias (Llama)")
+    return "qwen2" if model.qkv_bias and not model.bias else "llama"
+
+
+def config_of(model: ModelConfig, family: Family, vocab_size: int) -> Json:
+    """config.json without the ids of tokens and the type of numbers."""
+    common = {
+        "architectures": [ARCHITECTURES[family]],
+        "model_type": family,
+        "vocab_size": vocab_size,
+        "tie_word_embeddings": model.tied,
+    }
+    return common | (gpt2_config(model) if family == "gpt2" else llama_config(model, family))
+
+
+def gpt2_config(model: ModelConfig) -> Json:
+    """What is called otherwise in GPT-2."""
+    names = {kind: name for name, kind in reversed(PLAIN.items())}
+    return {
+        "n_embd": model.width,
+        "n_layer": model.depth,
+        "n_head": model.heads,
+        "n_inner": model.hidden,
+        "n_positions": model.context,
+        "layer_norm_epsilon": model.norm_eps,
+        "activation_function": names[model.mlp],
+        "attn_pdrop": model.dropout,
+        "embd_pdrop": model.dropout,
+        "resid_pdrop": model.dropout,
+    }
+
+
+def llama_config(model: ModelConfig, family: Family) -> Json:
+    """Llama and its sisters."""
+    names = {kind: name for name, kind in reversed(GATED.items())}
+    bias = {"attention_bias": model.bias, "mlp_bias": model.bias} if family == "llama" else {}
+    return {
+        "hidden_size": model.width,
+        "num_hidden_layers": model.depth,
+        "num_attention_heads": model.heads,
+        "num_key_value_heads": model.kv_heads,
+        "head_dim": model.width // model.heads,
+        "intermediate_size": model.hidden,
+        "max_position_embeddings": model.context,
+        "rms_norm_eps": model.norm_eps,
+        "hidden_act": names[model.mlp],
+        "rope_theta": model.rope.base,
+        "rope_scaling": scaling_of(model.rope),
+        "attention_dropout": model.dropout,
+        "sliding_window": model.window or None,
+        **bias,
+    }
+
+
+def scaling_of(rope: RopeConfig) -> Json | None:
+    """How rotary positions are stretched; as transformers 4 writes it, which 5 reads."""
+    if rope.scaling == "none":
+        return None
+    if rope.scaling == "linear":
+        return {"rope_type": "linear", "factor": rope.factor}
+    return {
+        "rope_type": "llama3",
+        "factor": rope.factor,
+        "low_freq_factor": rope.low_freq_factor,
+        "high_freq_factor": rope.high_freq_factor,
+        "original_max_position_embeddings": rope.original_context,
+    }

@@ -17,6 +17,7 @@ from llm.align_config import (
     RowsConfig,
     SftConfig,
 )
+from llm.errors import DataError
 from llm.files import write_json
 
 Metrics = dict[str, Any]
@@ -86,9 +87,13 @@ def ppo(work: Work) -> Metrics:
 
 def pretraining_of(work: Work) -> str:
     """task.json of the pretraining that the model began with."""
-    first = next(work.models)
-    assert first.kind == "pretrain" and first.folder
-    return str(first.folder / "task.json")
+    trained = [one for one in work.models if one.kind == "pretrain"]
+    if not trained or not trained[0].folder:
+        raise DataError(
+            f"stages.{work.stage.name}.pretrain_weight: the model comes from no pretrain stage "
+            "whose text could be mixed in; leave it out"
+        )
+    return str(trained[-1].folder / "task.json")
 
 
 def make_examples(work: Work, stage: ExampleStage) -> Path:

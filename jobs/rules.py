@@ -10,6 +10,7 @@ from dataclasses import fields
 
 from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
+from jobs.continued_rules import of_continued
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
 from jobs.kubernetes_rules import of_kubernetes
@@ -21,7 +22,9 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     DpoStage,
+    ExportStage,
     GenerateStage,
+    ImportStage,
     PpoStage,
     PretrainStage,
     RewardStage,
@@ -57,6 +60,7 @@ def of_spec(spec: SpecFile) -> Findings:
     if spec.data is not None:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
+    yield from of_continued(spec.stages)
     yield from of_cluster(spec)
     yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
@@ -169,7 +173,14 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_batch(stage, stage.minibatch, workers)
         case ServeStage():
             yield from of_serving(stage)
-        case GenerateStage() | TokensStage() | SweepStage() | ScalingStage():
+        case (
+            ImportStage()
+            | ExportStage()
+            | GenerateStage()
+            | TokensStage()
+            | SweepStage()
+            | ScalingStage()
+        ):
             return
 
 

@@ -35,6 +35,7 @@ from llm.config import (
 )
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
+from llm.exchange_config import ExportConfig, ImportConfig
 from tune.config import ScalingConfig, SweepConfig
 
 PYDOC = "pydoc://"
@@ -73,14 +74,22 @@ class TokenizerStage(TokenizerConfig):
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
 
 
+From = Annotated[str, PydanticField(alias="from")]
+FromOrNone = Annotated[str | None, PydanticField(alias="from")]
+
+
 @record
 class PretrainStage(TrainConfig):
     """Trains a model to write the next token of a text."""
 
     kind: Literal["pretrain"]
     """What the stage does."""
-    tokenizer: str
-    """Name of the tokenizer stage."""
+    tokenizer: str = ""
+    """Name of the tokenizer stage; with `from` it is that model's."""
+    from_: FromOrNone = None
+    """Name of the stage whose model is trained on, which says what the model is; of it `model` may
+    change context, dropout and attend. An automatic learning rate is then a quarter. None: a fresh
+    model."""
     corpus: str | None = None
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
     cache: Auto[bool] = auto
@@ -108,9 +117,6 @@ class TokensStage:
     tokenizer: str
     corpus: str | None
     kind: str = "tokens"
-
-
-From = Annotated[str, PydanticField(alias="from")]
 
 
 @record
@@ -224,6 +230,29 @@ class ScalingStage(ScalingConfig):
         return part(self, ScalingConfig)
 
 
+@record
+class ImportStage(ImportConfig):
+    """Takes a model of transformers over, to be trained on, aligned and served."""
+
+    kind: Literal["import"]
+    """What the stage does."""
+
+
+@record
+class ExportStage(ExportConfig):
+    """Writes a model as a folder of transformers, or as a file for llama.cpp."""
+
+    kind: Literal["export"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is written."""
+
+    @property
+    def config(self) -> ExportConfig:
+        """What it is told, without the names of this file."""
+        return part(self, ExportConfig)
+
+
 SearchStage = SweepStage | ScalingStage
 """Stages that run other stages, with other values."""
 
@@ -234,6 +263,8 @@ Stage = (
     | ExampleStage
     | GenerateStage
     | ServeStage
+    | ImportStage
+    | ExportStage
     | SearchStage
 )
 """What a file can hold."""
@@ -244,7 +275,7 @@ AnyStage = Stage | TokensStage
 TRAININGS = PretrainStage | ExampleStage
 """Stages that train a model, with checkpoints."""
 
-MODELS = ("pretrain", "sft", "dpo", "ppo")
+MODELS = ("import", "pretrain", "sft", "dpo", "ppo")
 """Kinds whose artifact is a model that writes."""
 
 NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads them"}
@@ -253,12 +284,14 @@ NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads t
 REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "corpus": {},
     "tokenizer": {"corpus": ("corpus",)},
-    "tokens": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
-    "pretrain": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
-    "sft": {"from": ("pretrain", "sft", "dpo", "ppo")},
-    "reward": {"from": ("sft", "dpo", "ppo")},
-    "dpo": {"from": ("sft", "dpo", "ppo")},
-    "ppo": {"from": ("sft", "dpo"), "reward": ("reward",)},
+    "tokens": {"tokenizer": ("tokenizer", *MODELS), "corpus": ("corpus",)},
+    "pretrain": {"tokenizer": ("tokenizer", *MODELS), "from": MODELS, "corpus": ("corpus",)},
+    "sft": {"from": MODELS},
+    "reward": {"from": ("import", "sft", "dpo", "ppo")},
+    "dpo": {"from": ("import", "sft", "dpo", "ppo")},
+    "ppo": {"from": ("import", "sft", "dpo"), "reward": ("reward",)},
+    "import": {},
+    "export": {"from": MODELS},
     "generate": {"from": MODELS},
     "serve": {"from": MODELS, "also": MODELS},
     "sweep": {"of": ("corpus", "tokenizer", "pretrain", "sft", "reward", "dpo", "ppo")},
@@ -345,7 +378,7 @@ def references(stage: AnyStage) -> dict[str, str]:
         value = values[key]
         if isinstance(value, list | tuple):
             named |= {f"{key}.{number}": name for number, name in enumerate(value)}
-        elif value is not None:
+        elif value:
             named[key] = value
     return named
 

@@ -1,14 +1,14 @@
 """config.json of transformers as a `ModelConfig`, and back; plain JSON, transformers is not needed.
 
-What computes exactly the same, and nothing that is merely similar:
+What computes exactly the same, and nothing that is merely similar. Mistral without a sliding window
+is Llama. Of ours:
 
 | ours | theirs |
 |---|---|
-| learned positions, layer norms, a plain MLP | GPT2LMHeadModel (biases that we lack are zeros there) |
+| learned positions, layer norms, a plain MLP | GPT2LMHeadModel (missing biases are zeros) |
 | rotary positions, RMS norms, a gated MLP | LlamaForCausalLM |
 | ... with biases of queries, keys and values alone | Qwen2ForCausalLM |
 | ... with queries and keys normalised | Qwen3ForCausalLM |
-| ... with a sliding window | MistralForCausalLM |
 """
 
 from pathlib import Path
@@ -146,6 +146,7 @@ def llama_shape(fields: Fields, context: int) -> ModelConfig:
     if (features := fields.get("head_dim", width // heads)) != width // heads:
         fields.refuse("head_dim", features, f"hidden_size / num_attention_heads = {width // heads}")
     bias = bias_of(fields, family)
+    require_sight(fields, family, context)
     return ModelConfig(
         depth=fields.count("num_hidden_layers"),
         width=width,
@@ -162,7 +163,6 @@ def llama_shape(fields: Fields, context: int) -> ModelConfig:
         qkv_bias=bias or family == "qwen2",
         qk_norm=family == "qwen3",
         tied=bool(fields.get("tie_word_embeddings", False)),
-        window=window_of(fields, family),
     )
 
 
@@ -183,19 +183,15 @@ def bias_of(fields: Fields, family: Family) -> bool:
     return attention
 
 
-def window_of(fields: Fields, family: Family) -> int:
-    """Tokens that a token sees; 0: all before it. The same in all layers."""
-    width = fields.get("sliding_window", 0)
+def require_sight(fields: Fields, family: Family, context: int) -> None:
+    """Every token sees all before it: a sliding window is at least as wide as the context."""
     kinds = set(fields.get("layer_types", []))
+    if family == "llama" or kinds == {"full_attention"}:
+        return
     if family in ("qwen2", "qwen3") and not fields.get("use_sliding_window", False):
-        width = 0
-    elif family == "llama":
-        return 0
-    elif family != "mistral" and not kinds and fields.get("max_window_layers", 28) > 0:
-        fields.refuse("max_window_layers", fields.get("max_window_layers", 28), "0: all layers")
-    if len(kinds) > 1 or kinds - {"full_attention", "sliding_attention"}:
-        fields.refuse("layer_types", sorted(kinds), "one kind for all layers")
-    return 0 if kinds == {"full_attention"} else int(width)
+        return
+    if 0 < fields.get("sliding_window", 0) < context:
+        fields.refuse("sliding_window", fields.get("sliding_window"), f"{context} or more, or null")
 
 
 def rope_of(fields: Fields) -> RopeConfig:
@@ -239,14 +235,12 @@ def fitting_family(model: ModelConfig, path: Path) -> Family:
             )
 
     need("positions", "rotary", "learned", because="among decoders")
-    need("experts", 0, because="that computes the same")
     if model.positions == "learned":
         beside = "beside learned positions (GPT-2)"
         need("norm", "layernorm", because=beside)
         need("mlp", *dict.fromkeys(PLAIN.values()), because=beside)
         need("kv_heads", model.heads, because=beside)
         need("qk_norm", False, because=beside)
-        need("window", 0, because=beside)
         return "gpt2"
     beside = "beside rotary positions (Llama and its sisters)"
     need("norm", "rmsnorm", because=beside)
@@ -255,13 +249,7 @@ def fitting_family(model: ModelConfig, path: Path) -> Family:
         beside = "beside qk_norm (Qwen 3)"
         need("bias", False, because=beside)
         need("qkv_bias", False, because=beside)
-        need("window", 0, because=beside)
         return "qwen3"
-    if model.window:
-        beside = "beside a window (Mistral)"
-        need("bias", False, because=beside)
-        need("qkv_bias", False, because=beside)
-        return "mistral"
     need("qkv_bias", *((True,) if model.bias else (True, False)), because="beside bias (Llama)")
     return "qwen2" if model.qkv_bias and not model.bias else "llama"
 
@@ -311,7 +299,6 @@ def llama_config(model: ModelConfig, family: Family) -> Json:
         "rope_theta": model.rope.base,
         "rope_scaling": scaling_of(model.rope),
         "attention_dropout": model.dropout,
-        "sliding_window": model.window or None,
         **bias,
     }
 

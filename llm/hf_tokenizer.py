@@ -57,10 +57,10 @@ def write_tokenizer_json(tokenizer: Path, folder: Path, context: int, *, chat: b
     names, template, description = BY_NAME, CHAT_TEMPLATE, None
     if tokenizer.name.endswith(FOREIGN):
         parts = read_foreign(tokenizer)
-        names, description = parts.controls, foreign_json(parts)
+        names, description = parts.controls, foreign_json(parts, chat)
         template = chat_template(names[BOS], brackets_of(parts), parts.texts)
     else:
-        description = tokenizer_json(tokenizer)
+        description = tokenizer_json(tokenizer, chat)
     if chat:
         write_atomic(folder / TEMPLATE, template)
     if description is None:
@@ -93,17 +93,22 @@ def brackets_of(parts: Parts) -> str:
     return "".join(sorted({one[0] for one in (*parts.specials, *TURNS)}))
 
 
-def foreign_json(parts: Parts) -> Json:
-    """A tokenizer of others, which takes the template's marks away."""
+def foreign_json(parts: Parts, marks: bool) -> Json:
+    """A tokenizer of others; with `marks` it takes those of the template away."""
     whole: Json = json.loads(parts.description)
+    if not marks:
+        return whole
     behind = "".join(f"\\{one}" if one in r"\[]^-&" else one for one in brackets_of(parts))
     mark = {"type": "Replace", "pattern": {"Regex": f"(?<=[{behind}]){GUARD}"}, "content": ""}
     normalizers = [mark, *steps(whole["normalizer"], "normalizers")]
     return {**whole, "normalizer": {"type": "Sequence", "normalizers": normalizers}}
 
 
-def tokenizer_json(path: Path) -> Json | None:
-    """The description of a tokenizer, if there is one that gives the same ids."""
+def tokenizer_json(path: Path, marks: bool = True) -> Json | None:
+    """The description of a tokenizer, if there is one that gives the same ids.
+
+    marks: whether it takes those of the template away; a model that has none needs them not.
+    """
     tokenizer = Tokenizer(path)
     proto, model = read_model_file(path)
     sections = fields(proto)
@@ -121,7 +126,9 @@ def tokenizer_json(path: Path) -> Json | None:
         "truncation": None,
         "padding": None,
         "added_tokens": [added_token(id, piece) for id, piece in enumerate(RESERVED)],
-        "normalizer": normalizer(table, bracket(texts, fallback) if kind == UNIGRAM else "<"),
+        "normalizer": normalizer(
+            table, bracket(texts, fallback) if kind == UNIGRAM else "<", marks
+        ),
         # Each U+2581 stands alone, as in llm.tokenizer, which spells it.
         "pre_tokenizer": {
             "type": "Split",
@@ -141,10 +148,12 @@ def added_token(id: int, piece: str) -> Json:
     return {"id": id, "content": piece, **off, "special": True}
 
 
-def normalizer(table: bytes, bracket: str) -> Json:
+def normalizer(table: bytes, bracket: str, marks: bool) -> Json:
     """The template's mark taken away, the model's own table, and "<" as pieces write it."""
     behind = {"Regex": f"(?<=<){GUARD}"}  # the "<" is left alone, so that its offset stays true
-    steps: list[Json] = [{"type": "Replace", "pattern": behind, "content": ""}]
+    steps: list[Json] = []
+    if marks:
+        steps.append({"type": "Replace", "pattern": behind, "content": ""})
     if table:
         # The table alone would do, but `tokenizers` loses marks and does not compose kana with it.
         encoded = base64.b64encode(table).decode()

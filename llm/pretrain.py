@@ -16,6 +16,7 @@ import torch
 from llm.alone import train_alone
 from llm.artifact import write_model, write_shape
 from llm.batch import NextToken
+from llm.checkpoint import load_weights
 from llm.config import SamplingConfig
 from llm.data import Block, Cursor, require_training_text
 from llm.evaluate import evaluate
@@ -44,6 +45,8 @@ class Pretraining:
         self.separator = self.tokenizer.eos if task.model.attend == "document" else None
         torch.manual_seed(task.seed)
         model = Transformer(task.model, self.tokenizer.vocab_size)
+        if task.start:
+            load_weights(model, Path(task.start) / "model.safetensors")
         self.module = model.to(setting.world.device)
         self.flops = flops_per_token(task.model, self.tokenizer.vocab_size)
 

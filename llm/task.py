@@ -40,6 +40,8 @@ class PretrainTask:
     """Shares of the training tokens by source, where shards are called SOURCE-NUMBER.parquet."""
     tokens: str = ""
     """Folder of the text's tokens (`llm.tokens`); empty: the text is tokenised on the way."""
+    start: str = ""
+    """The artifact whose model is trained on; empty: a fresh model."""
 
     @property
     def checkpoints(self) -> Path:

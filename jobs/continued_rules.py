@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
-from jobs.spec import MODELS, PretrainStage, Stage, kind_made
+from jobs.spec import PretrainStage, Stage
 from jobs.yaml_source import Keys
 from llm.config import ModelConfig
 
@@ -19,15 +19,12 @@ def of_continued(stages: Mapping[str, Stage]) -> Findings:
         if not isinstance(stage, PretrainStage):
             continue
         keys: Keys = ("stages", name)
-        if not stage.tokenizer:
-            message = "missing: name a tokenizer stage, or with `from:` a model to train on"
-            yield (*keys, "tokenizer"), message
         if stage.from_ is None:
-            if stage.tokenizer in stages and kind_made(stage.tokenizer, stages) in MODELS:
-                message = f"{stage.tokenizer!r} is a model; write `from:` to go on with it"
+            if not stage.tokenizer:
+                message = "missing: name a tokenizer stage, or with `from` a model to train on"
                 yield (*keys, "tokenizer"), message
             continue
-        if stage.tokenizer != stage.from_:
+        if stage.tokenizer:
             message = f"{stage.tokenizer!r} has no place beside from, whose model has a tokenizer"
             yield (*keys, "tokenizer"), f"{message}; leave it out"
         for one in fields(ModelConfig):

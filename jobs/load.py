@@ -53,10 +53,11 @@ def built(source: Source, file: str, overrides: tuple[str, ...]) -> Spec:
     """The spec that values make."""
     spec, source = diagnose(source, SpecFile)
     if spec is not None:
-        spec = with_tokenizers(with_own_held_out_text(spec, source))
+        spec = with_own_held_out_text(spec, source)
         source = replace(source, problems=(*source.problems, *broken_rules(spec, source)))
     if spec is None or source.problems:
         raise report(source.problems)
+    spec = with_tokenizers(spec)
     values: dict[str, Any] = {one.name: getattr(spec, one.name) for one in fields(SpecFile)}
     return Spec(**values, origin=Origin(file, overrides, source))
 

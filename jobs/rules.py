@@ -104,7 +104,7 @@ def described(stage: Stage, stages: Mapping[str, Stage]) -> str:
     """`a pretrain stage`, `a sweep of a reward stage`"""
     if isinstance(stage, SweepStage) and stage.of[-1] in stages:
         return f"a sweep of a {stages[stage.of[-1]].kind} stage"
-    return f"a {stage.kind} stage"
+    return f"{'an' if stage.kind in ('import', 'export') else 'a'} {stage.kind} stage"
 
 
 def either(names: tuple[str, ...]) -> str:

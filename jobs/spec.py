@@ -275,7 +275,7 @@ AnyStage = Stage | TokensStage
 TRAININGS = PretrainStage | ExampleStage
 """Stages that train a model, with checkpoints."""
 
-MODELS = ("import", "pretrain", "sft", "dpo", "ppo")
+MODELS = ("pretrain", "sft", "dpo", "ppo", "import")
 """Kinds whose artifact is a model that writes."""
 
 NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads them"}
@@ -284,12 +284,12 @@ NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads t
 REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "corpus": {},
     "tokenizer": {"corpus": ("corpus",)},
-    "tokens": {"tokenizer": ("tokenizer", *MODELS), "corpus": ("corpus",)},
-    "pretrain": {"tokenizer": ("tokenizer", *MODELS), "from": MODELS, "corpus": ("corpus",)},
+    "tokens": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
+    "pretrain": {"tokenizer": ("tokenizer",), "from": MODELS, "corpus": ("corpus",)},
     "sft": {"from": MODELS},
-    "reward": {"from": ("import", "sft", "dpo", "ppo")},
-    "dpo": {"from": ("import", "sft", "dpo", "ppo")},
-    "ppo": {"from": ("import", "sft", "dpo"), "reward": ("reward",)},
+    "reward": {"from": ("sft", "dpo", "ppo", "import")},
+    "dpo": {"from": ("sft", "dpo", "ppo", "import")},
+    "ppo": {"from": ("sft", "dpo", "import"), "reward": ("reward",)},
     "import": {},
     "export": {"from": MODELS},
     "generate": {"from": MODELS},

@@ -83,8 +83,7 @@ def test_a_model_that_cannot_be_taken_over_is_said_with_its_line(folder: Path) -
         (["stages.more.model.depth=3"], "more.model.depth: 3 has no place beside from"),
         (["stages.more.tokenizer=sft"], "more.tokenizer: 'sft' has no place beside from"),
         (["stages.more.from=null"], "more.tokenizer: missing: name a tokenizer stage, or with"),
-        (["stages.more={kind: pretrain, tokenizer: llama}"], "'llama' is a model; write `from:`"),
-        (["stages.export.from=export"], "'export' is an export stage; must be"),
+        (["stages.export.from=export"], "'export' is an export stage; must be a pretrain"),
     ],
 )
 def test_what_cannot_be_is_said(folder: Path, overrides: list[str], message: str) -> None:

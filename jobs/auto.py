@@ -4,7 +4,8 @@ Whatever goes into a fingerprint (sizes, batch, learning rate, length) is a func
 and its tokens alone, so the same spec gives the same result on any machine. Only the micro batch
 and the cores of a worker look at the cluster.
 
-N parameters, D tokens of training, C = 6 N D the training's FLOPs.
+N parameters (of a mixture of experts those that a token meets), D tokens of training, C = 6 N D the
+training's FLOPs.
 """
 
 import math
@@ -21,7 +22,7 @@ from jobs.spec import (
     TokenizerStage,
 )
 from llm.config import GATED, CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
-from llm.size import parameters
+from llm.size import active_parameters
 from tune.config import ResourcesConfig
 
 VOCAB_SIZE = 8192
@@ -63,7 +64,7 @@ def pretrain(
 
     `rows` is the number of sequences of a training whose length is given in epochs.
     """
-    count = sum(parameters(stage.model, vocab).values())
+    count = active_parameters(stage.model, vocab)
     if rows is not None:
         stage = with_length(stage, rows, count)
     context = stage.model.context
@@ -99,7 +100,7 @@ MINIBATCHES = 4
 
 def aligned(stage: ExampleStage, config: ModelConfig, vocab: int, workers: int) -> ExampleStage:
     """An alignment of a model with this vocabulary. How many steps epochs make is known later."""
-    count = sum(parameters(config, vocab).values())
+    count = active_parameters(config, vocab)
     batch = ALIGNED_BATCH[stage.kind] if stage.batch == auto else stage.batch
     rate = stage.optim.lr if stage.optim.lr != auto else kaplan(count) * ALIGNED_LR[stage.kind]
     lr = float(f"{rate:.2e}")

@@ -68,8 +68,11 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-LATER = ("rope", "norm_eps", "qk_norm")
+LATER = ("rope", "norm_eps", "qk_norm", "window", "experts")
 """Fields of a model that came after the format; their defaults are what there was before them."""
+
+
+OF_EXPERTS = ("experts_per_token", "balance")
 
 
 def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +80,8 @@ def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
     usual = asdict(ModelConfig())
     usual |= {"kv_heads": model["heads"], "qkv_bias": model["bias"]}
     told = (*LATER, "kv_heads", "qkv_bias")
+    if not model.get("experts"):
+        model = {key: value for key, value in model.items() if key not in OF_EXPERTS}
     return {key: value for key, value in model.items() if key not in told or value != usual[key]}
 
 

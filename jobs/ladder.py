@@ -11,7 +11,7 @@ from jobs.spec import PretrainStage, ScalingStage
 from jobs.trial import TrialRun
 from llm.errors import TrainingError
 from llm.metrics import quantity
-from llm.size import flops_per_token, parameters
+from llm.size import active_parameters, flops_per_token
 from tune.actor import Report
 from tune.config import DimensionConfig, SweepConfig
 from tune.scaling import LEAST, Scaling, Training
@@ -61,7 +61,7 @@ class Rung:
         model = auto.model(stage.model)
         tokens = max(1, round(flops / flops_per_token(model, self.vocab)))
         figures = trial({**depth, f"{self.of}.tokens": tokens}, folder, report)
-        size = sum(parameters(model, self.vocab).values())
+        size = active_parameters(model, self.vocab)
         return {**figures, "parameters": size, "afforded": tokens, FLOPS: flops}
 
 

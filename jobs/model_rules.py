@@ -14,6 +14,8 @@ def of_model(model: ModelConfig) -> Findings:
     heads = max(1, width // 64) if model.heads == auto else model.heads
     yield from of_heads(model, width, heads)
     yield from of_positions(model, width)
+    yield from of_window(model)
+    yield from of_experts(model)
 
 
 def of_heads(model: ModelConfig, width: int, heads: int) -> Findings:
@@ -60,3 +62,22 @@ def of_rope(rope: RopeConfig) -> Findings:
             f"{rope.high_freq_factor:g}"
         )
         yield (*keys, "low_freq_factor"), message
+
+
+def of_window(model: ModelConfig) -> Findings:
+    """A window is smaller than what it is a window of."""
+    if model.window >= model.context:
+        message = f"{model.window} has no effect; must be less than context {model.context}, or 0"
+        yield ("model", "window"), message
+
+
+def of_experts(model: ModelConfig) -> Findings:
+    """There is a choice between them."""
+    if not model.experts:
+        return
+    if model.experts_per_token > model.experts:
+        message = f"{model.experts_per_token} is not allowed; there are {model.experts} experts"
+        yield ("model", "experts_per_token"), message
+    if model.bias:
+        message = "true is not allowed with experts, which have no additive terms; set qkv_bias"
+        yield ("model", "bias"), message

@@ -34,6 +34,7 @@ from jobs.spec import (
 )
 from llm.config import ModelConfig
 from llm.metrics import duration, quantity, size_of
+from llm.size import active_parameters
 
 Rows = Iterator[tuple[str, str]]
 
@@ -137,6 +138,9 @@ def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> Rows
     assert cost is not None
     yield "model", shape(pretrain.model)
     yield "parameters", f"{sum(cost.parameters.values()):,} = {listed(cost.parameters)}"
+    if pretrain.model.experts:
+        assert stage.vocab_size is not None
+        yield "active", f"{active_parameters(pretrain.model, stage.vocab_size):,} for each token"
     yield "training", training(pretrain, plan.cluster.most_workers)
     yield "text", f"{passes(pretrain, stage, plan)} over the training text"
     yield "optimizer", optimizer(pretrain)
@@ -149,7 +153,9 @@ def pretrain_rows(pretrain: PretrainStage, stage: StagePlan, plan: Plan) -> Rows
 
 def shape(model: ModelConfig) -> str:
     """The model's dimensions."""
-    sizes = ("depth", "width", "heads", "hidden", "context")
+    sizes = ["depth", "width", "heads", "hidden", "context"]
+    sizes += ["kv_heads"] if model.kv_heads != model.heads else []
+    sizes += [name for name in ("window", "experts") if getattr(model, name)]
     alone = ", documents apart" if model.attend == "document" else ""
     return ", ".join(f"{name} {getattr(model, name)}" for name in sizes) + alone
 

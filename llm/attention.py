@@ -79,7 +79,8 @@ def attend(
     """Each query sees its own key and all earlier ones; queries are the last T of S tokens.
 
     query: (B, H, T, E); key, value: (B, K, S, E), each for H / K neighbouring heads of queries.
-    mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer.
+    mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer; or (B, H, T, S), what
+    is added to the scores, in their precision.
     """
     new, seen = query.size(2), key.size(2)
     if new not in (1, seen) and mask is None:
@@ -117,7 +118,8 @@ def attend_by_products(
     scores = (scaled @ key.transpose(-1, -2)).view(*query.shape[:3], -1)  # (B, H, T, S)
     unseen = torch.full((), -torch.inf, dtype=scores.dtype)
     if mask is not None:
-        scores = scores + torch.zeros_like(unseen).where(mask, unseen)
+        added = torch.zeros_like(unseen).where(mask, unseen) if mask.dtype == torch.bool else mask
+        scores = scores + added
     elif scores.size(2) > 1:
         scores = scores + unseen.expand(scores.shape[2:]).triu(1)
     shares = grouped(F.dropout(scores.softmax(-1), dropout), key)
@@ -132,6 +134,32 @@ def grouped(x: Tensor, key: Tensor) -> Tensor:
     if x.size(1) == key.size(1):
         return x
     return x.unflatten(1, (key.size(1), -1)).flatten(2, 3)
+
+
+def seen_mask(
+    start: int, stop: int, window: int, documents: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """Which keys the queries start to stop - 1 see of all S = stop: (B or 1, 1, T, S); none: all
+    up to themselves.
+
+    window: how many they see at most, themselves included; 0: any number.
+    documents: (B, T), a number per document, for a call that begins at 0.
+    """
+    mask = None if documents is None else document_mask(documents)
+    if not 0 < window < stop:
+        return mask
+    tokens = torch.arange(stop, device=device)
+    distance = tokens[start:, None] - tokens
+    near = ((distance >= 0) & (distance < window))[None, None]
+    return near if mask is None else mask & near
+
+
+def biased(mask: Tensor | None, bias: Tensor) -> Tensor:
+    """What is added to scores: `bias` (H, T, S) where a key is seen -> (B or 1, H, T, S)."""
+    if mask is None:
+        new, seen = bias.shape[1:]
+        mask = torch.ones(new, seen, dtype=torch.bool, device=bias.device).tril(seen - new)
+    return bias[None].where(mask, -torch.inf)
 
 
 def document_mask(documents: Tensor) -> Tensor:

@@ -168,8 +168,8 @@ class ModelConfig:
     """Features inside the MLP; auto: 8/3 x width up to a 64th if it is gated, else 4 x width."""
     context: Count = 512
     """Tokens the model sees at once."""
-    positions: Literal["rotary", "learned", "sinusoidal"] = "rotary"
-    """How the model knows where a token stands."""
+    positions: Literal["rotary", "learned", "sinusoidal", "alibi", "none"] = "rotary"
+    """How the model knows where a token stands; alibi: by attending the less the farther."""
     rope: RopeConfig = field(default_factory=RopeConfig)
     """Rotary positions."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
@@ -190,6 +190,15 @@ class ModelConfig:
     """Share of activations dropped while training."""
     attend: Literal["document", "window"] = "window"
     """What a token sees in training: only its own document, or all before it in the window."""
+
+    window: CountOrZero = 0
+    """Tokens that a token sees at most, itself included; 0: all before it."""
+    experts: CountOrZero = 0
+    """MLPs of a layer, of which a router chooses for every token; 0: one without a router."""
+    experts_per_token: Count = 2
+    """How many of them a token goes to."""
+    balance: RateOrZero = 0.01
+    """Price of uneven use of the experts by a sequence; the loss is reported without it."""
 
     def __post_init__(self) -> None:
         """What follows from another field is filled in, also for artifacts from before it."""

@@ -15,8 +15,8 @@ numbers of the model, c bytes of a number in products (bf16: 2), S processes tha
 from dataclasses import dataclass
 from typing import Literal
 
-from llm.config import ModelConfig
-from llm.size import SAVED_BYTES, matrices_per_layer, parameters
+from llm.config import GATED, ModelConfig
+from llm.size import SAVED_BYTES, matrices_per_layer, parameters, qkv_rows
 
 Recompute = Literal["none", "selective", "full"]
 """Which activations are not kept but computed again in the backward pass: none; half of the
@@ -132,14 +132,17 @@ def kept_per_token(model: ModelConfig, layout: Layout, kernels: Kernels) -> int:
     width, compute = model.width, kernels.compute
     layer = layer_bytes_per_token(model, kernels)
     end = (8 if kernels.normed else 4) * width + (compute * width if compute < 4 else 0)
+    if model.positions == "alibi":  # what is added to the scores, once for all rows
+        end += compute * model.heads * model.context // layout.micro_batch
     match layout.recompute:
         case "none":
             return model.depth * layer + end
         case "full":  # of the layer that is computed again everything is there for a moment
             return model.depth * 4 * width + layer + end
         case "selective":
-            inner = (2 if model.mlp == "swiglu" else 1) * model.hidden
-            half = compute * (5 * width + inner) // 2  # query, key, value, two that go out; inner
+            inner = (2 if model.mlp in GATED else 1) * model.hidden * each_token(model)
+            results = qkv_rows(model) + 2 * width + inner  # of the products of a layer
+            half = compute * results // 2
             return model.depth * (4 * width + compute * width + half) + layer + end
 
 
@@ -149,18 +152,46 @@ def layer_bytes_per_token(model: ModelConfig, kernels: Kernels) -> int:
     The residual stream and norms are fp32. Under autocast what enters query, key and value, the
     gate and the values of the MLP is cast once for each of them.
     """
-    width, hidden, compute = model.width, model.hidden, kernels.compute
+    width, compute = model.width, kernels.compute
     norms = 2 * (8 if kernels.normed else 4) * width
-    swiglu = model.mlp == "swiglu"
-    entering = 3 if swiglu and compute < 4 else 2
-    mixing = 4 * width  # query, key, value as they are multiplied; mixed values
-    if not kernels.scores:
+    compared = qkv_rows(model) * (model.heads + model.kv_heads)
+    compared //= model.heads + 2 * model.kv_heads  # features of queries and keys
+    mixing = qkv_rows(model) + width  # query, key, value as they are multiplied; mixed values
+    if not kernels.scores and (model.positions == "rotary" or model.qk_norm):
         # the fused kernel's values are a view that keeps query and key from before the rotation
-        mixing += 2 * width if model.positions == "rotary" else 0
+        mixing += compared
     scores = model.heads * model.context if kernels.scores else 0
-    inner = (4 if swiglu else 2) * hidden
     dropped = 2 * width if model.dropout else 0
-    return norms + compute * (entering * width + mixing + scores + inner + dropped)
+    normal = 8 * compared if model.qk_norm else 0  # fp32, before and after
+    return (
+        norms + normal + compute * (width + mixing + scores + dropped) + mlp_bytes(model, compute)
+    )
+
+
+def mlp_bytes(model: ModelConfig, compute: int) -> int:
+    """Of these what the MLP keeps of a token."""
+    gated = model.mlp in GATED
+    inner = KEPT_INSIDE[model.mlp] * model.hidden
+    if not model.experts:
+        entering = 2 if gated and compute < 4 else 1
+        return compute * (entering * model.width + inner)
+    each = model.experts_per_token
+    rows = 1 + 2 * each  # what the router reads, what experts read and make
+    routing = 4 * model.experts + ROUTE * each
+    return compute * (rows * model.width + each * inner) + routing
+
+
+def each_token(model: ModelConfig) -> int:
+    """MLPs that a token goes through in a layer."""
+    return model.experts_per_token if model.experts else 1
+
+
+KEPT_INSIDE = {"swiglu": 4, "geglu": 4, "gelu": 2, "gelu_tanh": 2, "relu2": 2, "relu": 1}
+"""Tensors of hidden features that an MLP keeps: before and after its non-linearity, the values, and
+what goes out; relu needs its result alone."""
+
+ROUTE = 40
+"""Bytes that tell where a token's expert is: its number, order and way back, and its share."""
 
 
 def saved(model: ModelConfig, vocab: int, layout: Layout) -> int:

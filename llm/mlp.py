@@ -6,34 +6,11 @@ first one's (Shazeer 2020).
 D width, F hidden features.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from llm.activations import ACTIVATIONS, Activation
 from llm.config import GATED, ModelConfig
-
-Activation = Callable[[Tensor], Tensor]
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU as GPT-2's own code approximates it."""
-    return F.gelu(x, approximate="tanh")
-
-
-def relu_squared(x: Tensor) -> Tensor:
-    """max(0, x)^2 (So et al. 2021)."""
-    return F.relu(x).square()
-
-
-ACTIVATIONS: dict[str, Activation] = {
-    "swiglu": F.silu,
-    "geglu": gelu_tanh,  # as in T5 1.1
-    "gelu": F.gelu,
-    "gelu_tanh": gelu_tanh,
-    "relu": F.relu,
-    "relu2": relu_squared,
-}
+from llm.experts import Experts
 
 
 class Mlp(nn.Module):
@@ -41,7 +18,7 @@ class Mlp(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[config.mlp]
+        self.activation: Activation = ACTIVATIONS[config.mlp]
         self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
         self.out = nn.Linear(config.hidden, config.width, bias=config.bias)
 
@@ -54,7 +31,7 @@ class GatedMlp(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[config.mlp]
+        self.activation: Activation = ACTIVATIONS[config.mlp]
         self.gate = nn.Linear(config.width, config.hidden, bias=config.bias)
         self.up = nn.Linear(config.width, config.hidden, bias=config.bias)
         self.out = nn.Linear(config.hidden, config.width, bias=config.bias)
@@ -64,5 +41,7 @@ class GatedMlp(nn.Module):
 
 
 def make_mlp(config: ModelConfig) -> nn.Module:
-    """The MLP of a layer."""
+    """The MLP of a layer, or the experts in its place."""
+    if config.experts:
+        return Experts(config)
     return GatedMlp(config) if config.mlp in GATED else Mlp(config)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm.attention import Attention, KVCache, LayerCache, document_mask, places_in
+from llm.attention import Attention, KVCache, LayerCache, biased, places_in, seen_mask
 from llm.config import ModelConfig
-from llm.loss import next_token_loss
+from llm.experts import balance_loss, watched
+from llm.loss import IGNORED, next_token_loss
 from llm.mlp import make_mlp
-from llm.positions import POSITIONS, Rotation
+from llm.positions import POSITIONS, Distances, Rotation
 
 INIT_STD = 0.02
 """Spread of fresh weights (GPT-2)."""
@@ -53,13 +54,29 @@ class Transformer(nn.Module):
         documents: (B, T), a number per document; then no token sees another document's.
         weights: (B, T), what each target's loss is multiplied by.
         """
+        if self.training and self.config.experts and targets is not None:
+            return self.balanced_loss(ids, targets, documents, weights)
         features = self.features(ids, cache, documents)  # (B, T, D)
         if targets is None:
             return self.logits(features)
+        return self.loss_of(features, targets, weights)
+
+    def loss_of(self, features: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Sum of the losses of targets."""
         if weights is not None:  # the head is spared what does not count
             counts = weights != 0
             features, targets, weights = features[counts], targets[counts], weights[counts]
         return next_token_loss(self.logits(features), targets, weights)
+
+    def balanced_loss(
+        self, ids: Tensor, targets: Tensor, documents: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        """The same number with another gradient: that of the loss and of the experts' balance."""
+        with watched(self) as layers:
+            features = self.features(ids, documents=documents)
+            counted = targets != IGNORED if weights is None else weights != 0
+            price = self.config.balance * balance_loss(layers, counted)
+        return self.loss_of(features, targets, weights) + (price - price.detach())
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Sum in fp32 of the losses of all targets other than -1."""
@@ -72,9 +89,8 @@ class Transformer(nn.Module):
         start = cache.length if cache else 0
         stop = start + ids.size(1)
         assert stop <= self.config.context, f"{stop} tokens in a context of {self.config.context}"
-        mask = places = None
-        if documents is not None:
-            mask, places = document_mask(documents), places_in(documents)
+        mask = self.mask(start, stop, documents)
+        places = None if documents is None else places_in(documents)
         x, rotation = self.positions(self.embedding(ids), start, stop, places)
         x = self.dropout(x)  # (B, T, D)
         layers = cache.layers if cache else [None] * len(self.blocks)
@@ -82,17 +98,30 @@ class Transformer(nn.Module):
             x = block(x, rotation, layer, mask)
         return self.norm(x)
 
+    def mask(self, start: int, stop: int, documents: Tensor | None) -> Tensor | None:
+        """What `llm.attention.attend` is told about who sees whom; None: all that came before."""
+        device = self.embedding.weight.device
+        mask = seen_mask(start, stop, self.config.window, documents, device)
+        if isinstance(self.positions, Distances):
+            return biased(mask, self.positions.bias(start, stop)).to(self.precision)
+        return mask
+
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""
         return F.linear(features, (self.head or self.embedding).weight)
 
     def cache(self, batch: int = 1) -> KVCache:
-        """An empty cache in the precision that this model computes in right now."""
+        """An empty cache."""
+        device = self.embedding.weight.device
+        return KVCache(self.config, batch, device=device, dtype=self.precision)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """What products are computed in right now."""
         weight = self.embedding.weight
         device = weight.device.type
         autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else weight.dtype
-        return KVCache(self.config, batch, device=weight.device, dtype=dtype)
+        return torch.get_autocast_dtype(device) if autocast else weight.dtype
 
 
 class Block(nn.Module):

@@ -1,9 +1,12 @@
-"""How a model knows where a token stands: rotated attention, learned vectors, or fixed waves.
+"""How a model knows where a token stands.
 
-B batch, T sequence, D width, H heads, E features of a head.
+Rotations and distances act in attention, learned vectors and fixed waves are added to embeddings.
+
+B batch, T sequence, S tokens seen so far, D width, H heads, E features of a head.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +63,52 @@ class Sinusoidal(nn.Module):
         return x * self.scale + chosen(self.table, start, stop, places), None
 
 
-POSITIONS = {"rotary": Rotary, "learned": Learned, "sinusoidal": Sinusoidal}
+class Unplaced(nn.Module):
+    """Nothing tells positions but what a causal mask lets through (Kazemnejad et al. 2023)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, start: int, stop: int, places: Tensor | None = None) -> Placed:
+        return x, None
+
+
+class Distances(Unplaced):
+    """Attention to a token is the less the farther it is, in each head by another slope (ALiBi,
+    Press et al. 2022).
+
+    Only distances matter to it, so `places` inside documents change nothing.
+    """
+
+    slopes: Tensor  # (H,)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("slopes", slopes(config.heads), persistent=False)
+
+    def bias(self, start: int, stop: int) -> Tensor:
+        """What is added to the scores of tokens start to stop - 1 with all S = stop: (H, T, S)."""
+        tokens = torch.arange(stop, device=self.slopes.device)
+        distance = tokens - tokens[start:, None]  # (T, S), 0 or less where it is seen
+        return self.slopes[:, None, None] * distance
+
+
+POSITIONS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "rotary": Rotary,
+    "learned": Learned,
+    "sinusoidal": Sinusoidal,
+    "alibi": Distances,
+    "none": Unplaced,
+}
+
+
+def slopes(heads: int) -> Tensor:
+    """2^(-8 h / H) for h = 1 to H; where H is no power of two, those of the power below it, then
+    every other one of the power above it (Press et al. 2022, and their code)."""
+    power = 2 ** (heads.bit_length() - 1)
+    exponents = [-8 * (head + 1) / power for head in range(power)]
+    exponents += [-4 * (2 * head + 1) / power for head in range(heads - power)]
+    return 2.0 ** torch.tensor(exponents)
 
 
 def chosen(table: Tensor, start: int, stop: int, places: Tensor | None) -> Tensor:

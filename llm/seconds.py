@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from llm.config import ModelConfig
+from llm.config import GATED, ModelConfig
 from llm.gpus import Gpu
-from llm.memory import Kernels, Layout, Recompute, kept_per_token
-from llm.size import parameters
+from llm.memory import Kernels, Layout, Recompute, each_token, kept_per_token
+from llm.size import keys_seen, parameters, qkv_rows
 
 Curve = tuple[tuple[float, float], ...]
 """(size, speed), sizes ascending; straight lines between logarithms, level outside."""
@@ -87,10 +87,12 @@ def rate(curve: Curve, size: float) -> float:
 
 
 def products(model: ModelConfig) -> list[tuple[int, int]]:
-    """(in, out) of the linear maps of a layer."""
+    """(in, out) of the linear maps that a token goes through in a layer."""
     width, hidden = model.width, model.hidden
-    up = [(width, hidden)] * (2 if model.mlp == "swiglu" else 1)
-    return [(width, 3 * width), (width, width), *up, (hidden, width)]
+    up = [(width, hidden)] * (2 if model.mlp in GATED else 1)
+    mlp = [*up, (hidden, width)] * each_token(model)
+    router = [(width, model.experts)] if model.experts else []
+    return [(width, qkv_rows(model)), (width, width), *router, *mlp]
 
 
 def compute_seconds(
@@ -107,11 +109,11 @@ def compute_seconds(
     share = 1.0 if kernels.scores else machine.attention
     size = math.sqrt(model.context * model.width / model.heads)
     attention_rate = share * rate(machine.products, size)
-    seen = 12 if kernels.scores else 6  # a token sees half of the others
+    seen = 12 * (model.context if kernels.scores else keys_seen(model))
     parts = {
         "products": layers * extra * sum(linear(*shape) for shape in products(model))
         + layout.rounds * linear(model.width, vocab),
-        "attention": layers * extra * seen * tokens * model.width * model.context / attention_rate,
+        "attention": layers * extra * seen * tokens * model.width / attention_rate,
         "memory": layout.rounds
         * tokens
         * passing_per_token(model, vocab, layout, kernels, machine.compiled)
@@ -135,15 +137,16 @@ def passing_per_token(
         return 3 * kept_per_token(model, layout, kernels) + 3 * 4 * vocab
     width, c = model.width, kernels.compute
     cast = (4 + c) * width if c < 4 else 0
-    entering = 3 if model.mlp == "swiglu" else 2
+    entering = 3 if model.mlp in GATED else 2
     norms = 2 * (96 if kernels.normed else 20) * width
     casts = (2 * entering + 2) * cast
     adding = 2 * (8 + c) * width + 3 * 12 * width  # to the residual stream, and its gradients
     turning = 44 * c * width if model.positions == "rotary" else 0
-    parting = 18 * c * width  # query, key and value out of one product
+    parting = 6 * c * qkv_rows(model)  # query, key and value out of one product
     scores = (19 * width + 7 * model.heads * model.context) * c if kernels.scores else 0
-    inner = (14 if model.mlp == "swiglu" else 5) * c * model.hidden
-    layer = norms + casts + adding + turning + parting + scores + inner
+    inner = (14 if model.mlp in GATED else 5) * c * model.hidden * each_token(model)
+    sorting = 4 * 3 * c * width * model.experts_per_token if model.experts else 0  # read, written
+    layer = norms + casts + adding + turning + parting + scores + inner + sorting
     again = 1 if layout.recompute == "none" else 4 / 3
     return model.depth * layer * again + (28 + 4 * c) * vocab
 
@@ -151,7 +154,7 @@ def passing_per_token(
 def exponentials(model: ModelConfig, vocab: int, kernels: Kernels) -> int:
     """Of one token, there and back."""
     scores = model.heads * model.context if kernels.scores else 0
-    return model.depth * (2 * scores + 2 * model.hidden) + 2 * vocab
+    return model.depth * (2 * scores + 2 * model.hidden * each_token(model)) + 2 * vocab
 
 
 def optimizer_bytes(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> float:

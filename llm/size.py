@@ -28,13 +28,33 @@ def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:
     }
 
 
+def active_parameters(model: ModelConfig, vocab: int) -> int:
+    """Numbers that take part in a token's prediction: all but the experts it does not go to."""
+    idle = matrices_per_layer(model)["mlp"] - active_per_layer(model)["mlp"]
+    return sum(parameters(model, vocab).values()) - model.depth * idle
+
+
 def matrices_per_layer(model: ModelConfig) -> dict[str, int]:
-    """Weights of one layer that every token is multiplied by."""
+    """Weights of one layer's linear maps, all experts' with their router."""
+    mlp = mlp_matrices(model)
+    if model.experts:
+        mlp = model.experts * (mlp + model.width)
+    return {"attention": model.width * (qkv_rows(model) + model.width), "mlp": mlp}
+
+
+def active_per_layer(model: ModelConfig) -> dict[str, int]:
+    """Weights of one layer that a token is multiplied by."""
+    matrices = matrices_per_layer(model)
+    if model.experts:
+        chosen = model.experts_per_token * mlp_matrices(model)
+        matrices["mlp"] = chosen + model.experts * model.width
+    return matrices
+
+
+def mlp_matrices(model: ModelConfig) -> int:
+    """Weights of an MLP, or of one expert."""
     in_and_out = 3 if model.mlp in GATED else 2  # gate, value, output
-    return {
-        "attention": model.width * (qkv_rows(model) + model.width),
-        "mlp": in_and_out * model.width * model.hidden,
-    }
+    return in_and_out * model.width * model.hidden
 
 
 def qkv_rows(model: ModelConfig) -> int:
@@ -57,9 +77,14 @@ def flops_per_token(model: ModelConfig, vocab: int) -> int:
     """FLOPs that training spends on one token: forward 2 per weight, backward twice as much.
 
     The head multiplies even when it is tied; the embedding only looks up. Attention compares a
-    token with all T and mixes as many, 12 D T per layer, of which the causal mask needs half
-    (Kaplan et al. 2020, table 1; PaLM 2022, appendix B counts it unhalved).
+    token with S others and mixes as many, 12 D S per layer; S is T / 2 with a causal mask (Kaplan
+    et al. 2020, table 1; PaLM 2022, appendix B counts it unhalved), less in a window.
     """
-    weights = model.depth * sum(matrices_per_layer(model).values()) + vocab * model.width
-    attention = 6 * model.depth * model.width * model.context
-    return 6 * weights + attention
+    weights = model.depth * sum(active_per_layer(model).values()) + vocab * model.width
+    return 6 * weights + round(12 * model.depth * model.width * keys_seen(model))
+
+
+def keys_seen(model: ModelConfig) -> float:
+    """Tokens that a token sees, in the mean over a context, as the area under the diagonal."""
+    window = min(model.window or model.context, model.context)
+    return window - window * window / (2 * model.context)

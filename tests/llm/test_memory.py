@@ -115,6 +115,32 @@ def test_activations_are_what_autograd_keeps_within_5_percent(mlp, bf16, norm, p
     assert kept_by_autograd(config, 4, bf16) == pytest.approx(expected, rel=0.05)
 
 
+PARTS = [
+    {"kv_heads": 2},
+    {"kv_heads": 1, "positions": "learned"},
+    {"qk_norm": True},
+    {"qk_norm": True, "positions": "none"},
+    {"positions": "alibi"},
+    {"window": 100},
+    {"mlp": "relu"},
+    {"mlp": "relu2"},
+    {"mlp": "geglu"},
+    {"experts": 6},
+    {"experts": 4, "experts_per_token": 1, "mlp": "relu2"},
+]
+
+
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("context", [40, 576])
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: "-".join(map(str, parts.values())))
+def test_activations_of_special_parts_within_5_percent(parts, context, bf16):
+    parts = parts | {"window": min(parts["window"], context - 1)} if "window" in parts else parts
+    config = ModelConfig(depth=4, width=64, heads=4, hidden=192, context=context, **parts)
+    kernels = processor_kernels(config, bf16, has_tiles(instructions()))
+    expected = 4 * context * kept_per_token(config, Layout(micro_batch=4), kernels)
+    assert kept_by_autograd(config, 4, bf16) == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize("one", [one for one in PUBLISHED if one.gib], ids=lambda one: one.name)
 def test_published_memory_within_10_percent(one):
     assert one.predicted_gib == pytest.approx(one.gib, rel=0.10)

@@ -9,7 +9,7 @@ from llm.config import ModelConfig
 
 Findings = Iterator[tuple[Keys, str]]
 
-KEPT = ("context", "dropout", "attend")
+KEPT = ("context", "dropout", "attend", "balance")
 """Of a model that is trained on, what may be changed."""
 
 

@@ -87,9 +87,9 @@ class PretrainStage(TrainConfig):
     tokenizer: str = ""
     """Name of the tokenizer stage; with `from` it is that model's."""
     from_: FromOrNone = None
-    """Name of the stage whose model is trained on, which says what the model is; of it `model` may
-    change context, dropout and attend. An automatic learning rate is then a quarter. None: a fresh
-    model."""
+    """Name of the stage whose model is trained on, which says what the model is; `model` may change
+    its context, dropout, attend and balance, and an automatic learning rate is a quarter of a
+    fresh model's. None: a fresh model."""
     corpus: str | None = None
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
     cache: Auto[bool] = auto

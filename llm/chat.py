@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from llm.errors import ArtifactError
+from llm.foreign_tokenizer import GUARD
 from llm.tokenizer import BOS, TURNS, Tokenizer
 
 Role = Literal["system", "user", "assistant"]
@@ -25,9 +26,6 @@ Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 END = "<|end|>"
-
-GUARD = "\ufdd0"
-"""Stands behind every "<" of a text in the output of `CHAT_TEMPLATE`."""
 
 CHAT_TEMPLATE = r"""{{- '<|bos|>' }}
 {%- for message in messages %}

@@ -27,6 +27,9 @@ Json = dict[str, Any]
 
 NAME = "tokenizer.foreign"
 
+GUARD = "\ufdd0"
+"""The mark of the chat template (llm/chat.py)."""
+
 INSTALL = "install it: pip install 'humpty[hf]' (or: pip install tokenizers)"
 
 
@@ -184,6 +187,7 @@ def adopted(path: Path) -> Parts:
     refuse_strange(whole, path)
     controls = controls_in(path, whole)
     whole |= {"truncation": None, "padding": None, "post_processor": None}
+    whole["normalizer"] = without_marks(whole.get("normalizer"))
     for token in whole["added_tokens"]:
         if token["content"] in (*controls.values(), *TURNS):
             token["special"] = True
@@ -207,6 +211,14 @@ def adopted(path: Path) -> Parts:
             "name one that is, or save the tokenizer again with transformers"
         )
     return Parts({**controls, **names}, fast.to_str())
+
+
+def without_marks(normalizer: Json | None) -> Json | None:
+    """A normalizer as it was before `llm.hf_tokenizer` made it take the template's marks away."""
+    first, *rest = steps(normalizer, "normalizers") or [{}]
+    if GUARD not in str(first.get("pattern")):
+        return normalizer
+    return {"type": "Sequence", "normalizers": rest} if rest else None
 
 
 def is_special(whole: Json, piece: str) -> bool:
@@ -257,8 +269,10 @@ def controls_in(path: Path, whole: Json) -> dict[str, str]:
     def named(role: str) -> str | None:
         value = told.get(f"{role}_token")
         value = value["content"] if isinstance(value, dict) else value
-        id = ids.get(f"{role}_token_id")
-        return value or by_id.get(id[0] if isinstance(id, list) and id else id)
+        if value and value not in TURNS:
+            return str(value)
+        id = ids.get(f"{role}_token_id")  # of a chat model of ours [end of turn, end of text]
+        return by_id.get(id[-1] if isinstance(id, list) and id else id)
 
     eos = named("eos")
     if eos is None:

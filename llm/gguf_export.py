@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from llm.artifact import read_shape
@@ -25,7 +24,8 @@ from llm.errors import ArtifactError
 from llm.exchange_config import ExportConfig
 from llm.foreign_tokenizer import ForeignTokenizer
 from llm.gguf_tokenizer import described
-from llm.hf_names import entries
+from llm.hf_export import Reader
+from llm.hf_names import entries, upright
 from llm.hf_shape import ARCHITECTURES, Family, fitting_family
 from llm.model_card import Lineage
 from llm.positions import speeds
@@ -115,12 +115,13 @@ def package(artifact: Path) -> Any:
 
 def require_fit(model: ModelConfig, family: Family, path: Path) -> None:
     """Refuse what transformers can compute and llama.cpp cannot."""
-    wanted = {"gpt2": "gelu_tanh"}.get(family, "swiglu")
-    if model.mlp != wanted:
-        raise ArtifactError(
-            f"{path}: mlp {model.mlp!r} has no counterpart in llama.cpp beside {model.positions} "
-            f"positions; allowed: {wanted!r}; write format: transformers"
-        )
+    wanted = {"mlp": "gelu_tanh" if family == "gpt2" else "swiglu", "window": 0, "experts": 0}
+    for name, allowed in wanted.items():
+        if (value := getattr(model, name)) != allowed:
+            raise ArtifactError(
+                f"{path}: {name} {value!r} has no counterpart in llama.cpp beside "
+                f"{model.positions} positions; allowed: {allowed!r}; write format: transformers"
+            )
 
 
 def say_shape(writer: Any, model: ModelConfig, family: Family, scaling: Any) -> None:
@@ -190,18 +191,14 @@ def tensors(
     """Every tensor by llama.cpp's name, upright, in fp32."""
     if family != "gpt2" and model.rope.scaling == "llama3":
         yield "rope_freqs.weight", slowed(model)
-    with safe_open(artifact / "model.safetensors", framework="pt") as file:
-        there = set(file.keys())
-        for entry in entries(model, family, vocab):
-            ours = file.get_tensor(entry.ours) if entry.ours in there else None
-            for number, theirs in enumerate(entry.theirs):
-                tensor = entry.part(ours, number)
-                if family == "gpt2" and tensor.dim() == 2 and ".h." in theirs:
-                    tensor = tensor.T  # those on their side stand up again
-                name = gguf_name(theirs)
-                if family == "llama" and name.rsplit(".", 1)[0].endswith(("attn_q", "attn_k")):
-                    tensor = neighbours(tensor, model.width // model.heads)
-                yield name, tensor.contiguous()
+    read = Reader(artifact / "model.safetensors")
+    for entry in entries(model, family, vocab):
+        for number, theirs in enumerate(entry.theirs):
+            tensor = upright(theirs, entry.part(read(entry.ours), number))
+            name = gguf_name(theirs)
+            if family == "llama" and name.rsplit(".", 1)[0].endswith(("attn_q", "attn_k")):
+                tensor = neighbours(tensor, model.width // model.heads)
+            yield name, tensor.contiguous()
 
 
 def gguf_name(theirs: str) -> str:

@@ -107,21 +107,14 @@ def write_weights(source: Path, folder: Path, parts: list[Part], config: ExportC
         ONE if len(groups) == 1 else f"model-{at:05d}-of-{len(groups):05d}.safetensors"
         for at in range(1, len(groups) + 1)
     ]
-    with safe_open(source, framework="pt") as file:
-        there = set(file.keys())
-        for name, group in zip(names, groups, strict=True):
-            made = {
-                theirs: converted(
-                    entry.part(
-                        file.get_tensor(entry.ours) if entry.ours in there else None, number
-                    ),
-                    theirs,
-                    dtype,
-                )
-                for theirs, entry, number in group
-            }
-            save_file(made, folder / f".{name}.tmp", metadata={"format": "pt"})
-            (folder / f".{name}.tmp").replace(folder / name)
+    read = Reader(source)
+    for name, group in zip(names, groups, strict=True):
+        made = {
+            theirs: converted(entry.part(read(entry.ours), number), theirs, dtype)
+            for theirs, entry, number in group
+        }
+        save_file(made, folder / f".{name}.tmp", metadata={"format": "pt"})
+        (folder / f".{name}.tmp").replace(folder / name)
     if len(groups) > 1:
         placed = {
             theirs: name for name, group in zip(names, groups, strict=True) for theirs, *_ in group
@@ -129,6 +122,20 @@ def write_weights(source: Path, folder: Path, parts: list[Part], config: ExportC
         total = sum(size_of(part, dtype.itemsize) for part in parts)
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": placed})
     return names
+
+
+class Reader:
+    """The tensors of a file by name, None for one that is not there; the last one is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = safe_open(path, framework="pt")
+        self._there = set(self._file.keys())
+        self._last: tuple[str, Tensor | None] = ("", None)
+
+    def __call__(self, name: str) -> Tensor | None:
+        if name != self._last[0]:
+            self._last = (name, self._file.get_tensor(name) if name in self._there else None)
+        return self._last[1]
 
 
 def converted(tensor: Tensor, name: str, dtype: torch.dtype) -> Tensor:

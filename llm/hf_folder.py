@@ -2,6 +2,7 @@
 
     config.json  model.safetensors, or several with model.safetensors.index.json
     tokenizer.json with tokenizer_config.json, or sentencepiece's tokenizer.model
+    chat_template.jinja, of which only ours is used: models of others learn turns by sft
 
 Weights are safetensors or nothing: a .bin is a pickle, which runs whatever code is in it.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from llm.config import ModelConfig
 from llm.errors import ArtifactError
 from llm.hf_shape import Family, shape_of
+from llm.tokenizer import Tokenizer
 
 Json = dict[str, Any]
 
@@ -81,7 +83,10 @@ def weight_files(folder: Path) -> dict[str, str]:
 
 
 def tokenizer_file(folder: Path) -> Path:
-    """The tokenizer of a folder: tokenizer.json if there is one, else tokenizer.model."""
+    """The tokenizer of a folder: one that was trained here, else tokenizer.json if there is one."""
+    ours = folder / "tokenizer.model"
+    if ours.exists() and Tokenizer(ours).trained_here:
+        return ours
     for name in ("tokenizer.json", "tokenizer.model"):
         if (folder / name).exists():
             return folder / name

@@ -18,6 +18,7 @@ from llm.artifact import write_shape
 from llm.errors import ArtifactError
 from llm.hf_folder import read_config, tokenizer_file, weight_files
 from llm.hf_names import IGNORED, Entry, entries
+from llm.hf_tokenizer import TEMPLATE, is_our_template, write_hf_tokenizer
 from llm.tokenizer_file import read_tokenizer, take_over
 
 OF_TOKENS = ("embedding.weight", "head.weight")
@@ -48,6 +49,9 @@ def import_model(source: Path, folder: Path, context: int = 0) -> dict[str, Any]
         if name in made:
             made[name] = with_rows(made[name], tokens)
     write_shape(folder, model, taken, tokens)
+    template = source / TEMPLATE
+    if template.exists() and is_our_template(template.read_text(), taken):
+        write_hf_tokenizer(taken, folder, model.context)  # it was taught to talk here
     temporary = folder / ".model.safetensors.tmp"
     save_file(made, temporary, metadata={"format": "pt"})
     temporary.replace(folder / "model.safetensors")

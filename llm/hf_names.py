@@ -53,21 +53,29 @@ class Entry:
     """Of ours."""
     rows: tuple[int, ...]
     """Of each of theirs, before it is laid on its side."""
+    stacked: bool = False
+    """Whether ours has a dimension more, in which theirs lie behind one another: experts."""
 
     def join(self, read: Callable[[str], Tensor]) -> Tensor:
         """Ours, of theirs."""
         parts = [upright(name, read(name)) for name in self.theirs]
+        if self.stacked:
+            return torch.stack(parts)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def part(self, ours: Tensor | None, number: int) -> Tensor:
         """One of theirs, of ours; zeros where we have none."""
         if ours is None:
             return torch.zeros(self.shape_of(number))
+        if self.stacked:
+            return ours[number].contiguous()
         start = sum(self.rows[:number])
         return upright(self.theirs[number], ours[start : start + self.rows[number]]).contiguous()
 
     def shape_of(self, number: int) -> tuple[int, ...]:
         """The shape of one of theirs."""
+        if self.stacked:
+            return self.shape[1:]
         shape = (self.rows[number], *self.shape[1:])
         return shape[::-1] if self.theirs[number].endswith(ON_ITS_SIDE) else shape
 
@@ -129,9 +137,27 @@ def layer(model: ModelConfig, family: Family, ours: str, theirs: str) -> Iterato
     for name, parts in (GPT2_LAYER if gpt2 else LLAMA_LAYER).items():
         if name in ("attention.query_norm", "attention.key_norm") and not model.qk_norm:
             continue
+        if model.experts and name.startswith("mlp."):
+            continue
         shape = shapes[name]
         rows = groups if len(parts) > 1 else shape[:1]
         norm = len(shape) == 1
         bias = gpt2 or (not norm and (model.qkv_bias if name == "attention.qkv" else model.bias))
         names = tuple(f"{theirs}.{part}" for part in parts)
         yield from linear(f"{ours}.{name}", names, shape, rows, bias)
+    if model.experts:
+        yield from experts(model, f"{ours}.mlp", f"{theirs}.block_sparse_moe")
+
+
+def experts(model: ModelConfig, ours: str, theirs: str) -> Iterator[Entry]:
+    """The MLPs of one layer of Mixtral, and who sends tokens to them."""
+    width, hidden, count = model.width, model.hidden, model.experts
+    yield plain(f"{ours}.router.weight", f"{theirs}.gate.weight", (count, width))
+    for name, part, rows, columns in (
+        ("gate", "w1", hidden, width),
+        ("up", "w3", hidden, width),
+        ("out", "w2", width, hidden),
+    ):
+        names = tuple(f"{theirs}.experts.{number}.{part}.weight" for number in range(count))
+        shape = (count, rows, columns)
+        yield Entry(f"{ours}.{name}.weight", names, shape, (rows,) * count, stacked=True)

@@ -1,7 +1,6 @@
 """config.json of transformers as a `ModelConfig`, and back; plain JSON, transformers is not needed.
 
-What computes exactly the same, and nothing that is merely similar. Mistral without a sliding window
-is Llama. Of ours:
+What computes exactly the same, and nothing that is merely similar:
 
 | ours | theirs |
 |---|---|
@@ -9,6 +8,8 @@ is Llama. Of ours:
 | rotary positions, RMS norms, a gated MLP | LlamaForCausalLM |
 | ... with biases of queries, keys and values alone | Qwen2ForCausalLM |
 | ... with queries and keys normalised | Qwen3ForCausalLM |
+| ... with a sliding window | MistralForCausalLM |
+| ... with experts | MixtralForCausalLM |
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from llm.errors import ArtifactError
 
 Json = dict[str, Any]
 
-Family = Literal["gpt2", "llama", "qwen2", "qwen3", "mistral"]
+Family = Literal["gpt2", "llama", "qwen2", "qwen3", "mistral", "mixtral"]
 
 ARCHITECTURES: dict[Family, str] = {
     "gpt2": "GPT2LMHeadModel",
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[Family, str] = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "mistral": "MistralForCausalLM",
+    "mixtral": "MixtralForCausalLM",
 }
 """By transformers' `model_type`."""
 
@@ -136,7 +138,7 @@ def gpt2_shape(fields: Fields, context: int) -> ModelConfig:
 
 
 def llama_shape(fields: Fields, context: int) -> ModelConfig:
-    """Llama, Qwen 2 and 3, Mistral."""
+    """Llama, Qwen 2 and 3, Mistral, Mixtral."""
     family = family_of(fields)
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     kv_heads = fields.count("num_key_value_heads", heads)
@@ -146,7 +148,6 @@ def llama_shape(fields: Fields, context: int) -> ModelConfig:
     if (features := fields.get("head_dim", width // heads)) != width // heads:
         fields.refuse("head_dim", features, f"hidden_size / num_attention_heads = {width // heads}")
     bias = bias_of(fields, family)
-    require_sight(fields, family, context)
     return ModelConfig(
         depth=fields.count("num_hidden_layers"),
         width=width,
@@ -163,7 +164,19 @@ def llama_shape(fields: Fields, context: int) -> ModelConfig:
         qkv_bias=bias or family == "qwen2",
         qk_norm=family == "qwen3",
         tied=bool(fields.get("tie_word_embeddings", False)),
+        window=window_of(fields, family, context),
+        **(experts_of(fields) if family == "mixtral" else {}),
     )
+
+
+def experts_of(fields: Fields) -> Json:
+    """Mixtral's many MLPs."""
+    each, count = fields.count("num_experts_per_tok", 2), fields.count("num_local_experts", 8)
+    if each > count:
+        fields.refuse("num_experts_per_tok", each, f"{count} at most, as num_local_experts says")
+    fields.demand("router_jitter_noise", 0.0)
+    balance = float(fields.get("router_aux_loss_coef", 0.001))
+    return {"experts": count, "experts_per_token": each, "balance": balance}
 
 
 def require_heads(fields: Fields, name: str, width: int, heads: int) -> None:
@@ -183,15 +196,20 @@ def bias_of(fields: Fields, family: Family) -> bool:
     return attention
 
 
-def require_sight(fields: Fields, family: Family, context: int) -> None:
-    """Every token sees all before it: a sliding window is at least as wide as the context."""
+def window_of(fields: Fields, family: Family, context: int) -> int:
+    """Tokens that a token sees, itself included; 0: all. The same in every layer."""
     kinds = set(fields.get("layer_types", []))
     if family == "llama" or kinds == {"full_attention"}:
-        return
-    if family in ("qwen2", "qwen3") and not fields.get("use_sliding_window", False):
-        return
-    if 0 < fields.get("sliding_window", 0) < context:
-        fields.refuse("sliding_window", fields.get("sliding_window"), f"{context} or more, or null")
+        return 0
+    if family in ("qwen2", "qwen3"):
+        if not fields.get("use_sliding_window", False):
+            return 0
+        if not kinds and fields.get("max_window_layers", 28) > 0:
+            fields.refuse("max_window_layers", fields.get("max_window_layers", 28), "0")
+    if kinds - {"sliding_attention"}:
+        fields.refuse("layer_types", sorted(kinds), "one kind for all layers")
+    window = int(fields.get("sliding_window", 0))
+    return window if window < context else 0
 
 
 def rope_of(fields: Fields) -> RopeConfig:
@@ -235,12 +253,18 @@ def fitting_family(model: ModelConfig, path: Path) -> Family:
             )
 
     need("positions", "rotary", "learned", because="among decoders")
+    if model.experts:
+        beside = "beside experts (Mixtral)"
+        need("positions", "rotary", because=beside)
+        need("mlp", "swiglu", because=beside)
+        need("qk_norm", False, because=beside)
     if model.positions == "learned":
         beside = "beside learned positions (GPT-2)"
         need("norm", "layernorm", because=beside)
         need("mlp", *dict.fromkeys(PLAIN.values()), because=beside)
         need("kv_heads", model.heads, because=beside)
         need("qk_norm", False, because=beside)
+        need("window", 0, because=beside)
         return "gpt2"
     beside = "beside rotary positions (Llama and its sisters)"
     need("norm", "rmsnorm", because=beside)
@@ -249,7 +273,13 @@ def fitting_family(model: ModelConfig, path: Path) -> Family:
         beside = "beside qk_norm (Qwen 3)"
         need("bias", False, because=beside)
         need("qkv_bias", False, because=beside)
+        need("window", 0, because=beside)
         return "qwen3"
+    if model.window or model.experts:
+        beside = "beside a window (Mistral) or experts (Mixtral)"
+        need("bias", False, because=beside)
+        need("qkv_bias", False, because=beside)
+        return "mixtral" if model.experts else "mistral"
     need("qkv_bias", *((True,) if model.bias else (True, False)), because="beside bias (Llama)")
     return "qwen2" if model.qkv_bias and not model.bias else "llama"
 
@@ -299,7 +329,18 @@ def llama_config(model: ModelConfig, family: Family) -> Json:
         "rope_theta": model.rope.base,
         "rope_scaling": scaling_of(model.rope),
         "attention_dropout": model.dropout,
+        **({"sliding_window": model.window or None} if family in ("mistral", "mixtral") else {}),
         **bias,
+        **(experts_config(model) if model.experts else {}),
+    }
+
+
+def experts_config(model: ModelConfig) -> Json:
+    """Mixtral's many MLPs."""
+    return {
+        "num_local_experts": model.experts,
+        "num_experts_per_tok": model.experts_per_token,
+        "router_aux_loss_coef": model.balance,
     }
 
 

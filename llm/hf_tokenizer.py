@@ -42,10 +42,6 @@ UNIGRAM, WORD = 1, 3
 
 def write_hf_tokenizer(tokenizer: Path, folder: Path, context: int) -> bool:
     """Write what transformers reads of a chat model; False if there is no exact tokenizer.json."""
-    if not tokenizer.name.endswith(FOREIGN):
-        write_atomic(folder / TEMPLATE, CHAT_TEMPLATE)
-        if tokenizer.resolve() != (folder / "tokenizer.model").resolve():
-            shutil.copyfile(tokenizer, folder / "tokenizer.model")
     return write_tokenizer_json(tokenizer, folder, context, chat=True)
 
 
@@ -58,9 +54,11 @@ def write_tokenizer_json(tokenizer: Path, folder: Path, context: int, *, chat: b
     if tokenizer.name.endswith(FOREIGN):
         parts = read_foreign(tokenizer)
         names, description = parts.controls, foreign_json(parts, chat)
-        template = chat_template(names[BOS], brackets_of(parts), parts.texts)
+        template = template_of(parts)
     else:
         description = tokenizer_json(tokenizer, chat)
+        if tokenizer.resolve() != (folder / "tokenizer.model").resolve():
+            shutil.copyfile(tokenizer, folder / "tokenizer.model")
     if chat:
         write_atomic(folder / TEMPLATE, template)
     if description is None:
@@ -102,6 +100,18 @@ def foreign_json(parts: Parts, marks: bool) -> Json:
     mark = {"type": "Replace", "pattern": {"Regex": f"(?<=[{behind}]){GUARD}"}, "content": ""}
     normalizers = [mark, *steps(whole["normalizer"], "normalizers")]
     return {**whole, "normalizer": {"type": "Sequence", "normalizers": normalizers}}
+
+
+def is_our_template(text: str, tokenizer: Path) -> bool:
+    """Whether a chat template is the one that would be written for a tokenizer."""
+    if not tokenizer.name.endswith(FOREIGN):
+        return text == CHAT_TEMPLATE
+    return text == template_of(read_foreign(tokenizer))
+
+
+def template_of(parts: Parts) -> str:
+    """The chat template for a tokenizer of others."""
+    return chat_template(parts.controls[BOS], brackets_of(parts), parts.texts)
 
 
 def tokenizer_json(path: Path, marks: bool = True) -> Json | None:

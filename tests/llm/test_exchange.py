@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from llm.artifact import read_model, write_model, write_shape
 from llm.chat import Template, Turn
-from llm.chat_artifact import write_chat_shape
+from llm.chat_artifact import is_chat, write_chat_shape
 from llm.config import ModelConfig, RopeConfig, SamplingConfig, TokenizerConfig
 from llm.errors import ArtifactError
 from llm.exchange_config import ExportConfig
@@ -20,6 +20,7 @@ from llm.hf_export import export_model
 from llm.hf_import import import_model
 from llm.model import Transformer
 from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer, take_over
 from llm.tokenizer_trainer import train
 from tests.hostile import hostile
 from tests.llm.foreign import SAMPLE, write_foreign
@@ -44,6 +45,8 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "geglu": ("LlamaForCausalLM", {"mlp": "geglu", "rope": RopeConfig(scaling="linear", factor=2)}),
     "qwen 2": ("Qwen2ForCausalLM", {"kv_heads": 1, "qkv_bias": True}),
     "qwen 3": ("Qwen3ForCausalLM", {"kv_heads": 2, "qk_norm": True}),
+    "mistral": ("MistralForCausalLM", {"kv_heads": 2, "window": 7, "tied": False}),
+    "mixtral": ("MixtralForCausalLM", {"kv_heads": 2, "experts": 5, "window": 9}),
     "gpt 2": ("GPT2LMHeadModel", {**GPT2, "bias": True}),
     "gpt 2 without biases": ("GPT2LMHeadModel", {**GPT2, "tied": False, "mlp": "gelu"}),
 }
@@ -97,7 +100,8 @@ def assert_same(ours: Transformer, theirs: Any, vocab: int) -> None:
     prompt = ids[:1, :9]
     greedy = SamplingConfig(temperature=0, max_tokens=64)
     written = list(generate(ours, prompt[0].tolist(), greedy, end=None))
-    settings = transformers.GenerationConfig(max_new_tokens=64, min_new_tokens=64, do_sample=False)
+    theirs.generation_config.eos_token_id = None
+    settings = transformers.GenerationConfig(max_new_tokens=64, do_sample=False)
     told = theirs.generate(
         prompt, attention_mask=torch.ones_like(prompt), generation_config=settings, pad_token_id=0
     )
@@ -141,7 +145,10 @@ THEIRS: dict[str, Any] = {
     "qwen2": lambda **more: transformers.Qwen2Config(num_key_value_heads=2, **more),
     "qwen3": lambda **more: transformers.Qwen3Config(head_dim=8, num_key_value_heads=2, **more),
     "mistral": lambda **more: transformers.MistralConfig(
-        num_key_value_heads=2, sliding_window=None, **more
+        num_key_value_heads=2, sliding_window=7, **more
+    ),
+    "mixtral": lambda **more: transformers.MixtralConfig(
+        num_key_value_heads=2, num_local_experts=5, **more
     ),
     "gpt2": lambda **more: transformers.GPT2Config(
         n_embd=32, n_layer=2, n_head=4, n_positions=96, vocab_size=more["vocab_size"]
@@ -193,6 +200,29 @@ def test_a_chat_model_talks_there_as_here(tokenizer: Tokenizer, tmp_path: Path) 
     settings = transformers.GenerationConfig.from_pretrained(folder)
     assert settings.eos_token_id == [template.end, tokenizer.eos]
     assert theirs.eos_token_id == template.end
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_chat_model_comes_back_as_it_was(
+    foreign: bool, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    if foreign:
+        write_foreign(tmp_path / "theirs", "llama3")
+        (tmp_path / "taken").mkdir()
+        file = tmp_path / "theirs" / "tokenizer.json"
+        tokenizer = read_tokenizer(take_over(file, tmp_path / "taken"))
+    source = artifact(tmp_path / "ours", tokenizer, chat=True)
+    folder = exported(source, tmp_path / "there")
+    (tmp_path / "back").mkdir()
+    import_model(folder, tmp_path / "back")
+    assert is_chat(tmp_path / "back")
+    for name in ("model.json", tokenizer.path.name, "chat_template.jinja", "tokenizer.json"):
+        if name != "trained.model":
+            assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes(), name
+    again, same = read_model(tmp_path / "back")
+    assert same.vocab_size == tokenizer.vocab_size
+    for key, tensor in read_model(source)[0].state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor)
 
 
 def test_500_hostile_texts_give_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:

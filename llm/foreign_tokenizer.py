@@ -216,7 +216,7 @@ def adopted(path: Path) -> Parts:
 def without_marks(normalizer: Json | None) -> Json | None:
     """A normalizer as it was before `llm.hf_tokenizer` made it take the template's marks away."""
     first, *rest = steps(normalizer, "normalizers") or [{}]
-    if GUARD not in str(first.get("pattern")):
+    if GUARD not in first.get("pattern", {}).get("Regex", ""):
         return normalizer
     return {"type": "Sequence", "normalizers": rest} if rest else None
 

@@ -87,13 +87,13 @@ def ppo(work: Work) -> Metrics:
 
 def pretraining_of(work: Work) -> str:
     """task.json of the pretraining that the model began with."""
-    trained = [one for one in work.models if one.kind == "pretrain"]
-    if not trained or not trained[0].folder:
+    trained = [one.folder for one in work.models if one.kind == "pretrain" and one.folder]
+    if not trained:
         raise DataError(
             f"stages.{work.stage.name}.pretrain_weight: the model comes from no pretrain stage "
             "whose text could be mixed in; leave it out"
         )
-    return str(trained[-1].folder / "task.json")
+    return str(trained[-1] / "task.json")
 
 
 def make_examples(work: Work, stage: ExampleStage) -> Path:

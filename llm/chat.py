@@ -18,8 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from llm.errors import ArtifactError
-from llm.foreign_tokenizer import GUARD
-from llm.tokenizer import BOS, TURNS, Tokenizer
+from llm.tokenizer import BOS, GUARD, TURNS, Tokenizer
 
 Role = Literal["system", "user", "assistant"]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from llm.config import ModelConfig
 from llm.errors import ArtifactError
-from llm.hf_shape import Family, shape_of
+from llm.hf_config import shape_of
+from llm.hf_shape import Family
 from llm.tokenizer import Tokenizer
 
 Json = dict[str, Any]

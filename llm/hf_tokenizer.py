@@ -25,12 +25,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm.chat import CHAT_TEMPLATE, END, GUARD, chat_template
+from llm.chat import CHAT_TEMPLATE, END, chat_template
 from llm.files import write_atomic, write_json
 from llm.foreign_tokenizer import NAME as FOREIGN
 from llm.foreign_tokenizer import Parts, read_foreign, steps
 from llm.model_file import fields, read_model_file
-from llm.tokenizer import BOS, EOS, PAD, RESERVED, SPACE, TURNS, UNKNOWN, Tokenizer
+from llm.tokenizer import BOS, EOS, GUARD, PAD, RESERVED, SPACE, TURNS, UNKNOWN, Tokenizer
 
 Json = dict[str, Any]
 

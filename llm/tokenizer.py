@@ -31,6 +31,9 @@ TURNS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 RESERVED = (UNKNOWN, BOS, EOS, PAD, *TURNS)
 """Pieces with ids 0 to 7 in every tokenizer trained here."""
 
+GUARD = "\ufdd0"
+"""Stands behind every bracket of a text that the chat template has written (llm/chat.py)."""
+
 SPACE = "\u2581"
 """How sentencepiece writes a space inside a piece."""
 

@@ -7,10 +7,11 @@ tokenizer.foreign   one of transformers' (llm/foreign_tokenizer.py); only where 
 import shutil
 from pathlib import Path
 
+from llm.adopted_tokenizer import adopted
 from llm.errors import ArtifactError
 from llm.files import write_atomic
 from llm.foreign_tokenizer import NAME as FOREIGN
-from llm.foreign_tokenizer import ForeignTokenizer, adopted
+from llm.foreign_tokenizer import ForeignTokenizer
 from llm.model_file import with_controls
 from llm.tokenizer import TURNS, Tokenizer
 

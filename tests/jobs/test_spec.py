@@ -276,7 +276,7 @@ def test_a_typo_in_any_key_of_a_shipped_file_is_put_right(write: Write) -> None:
         with pytest.raises(SpecError) as error:
             load(write(typo.text))
         message = str(error.value)
-        stages = ("corpus", "tokenizer", "pretrain", "sft", "reward", "ppo")
+        stages = ("corpus", "tokenizer", "llama", "pretrain", "sft", "reward", "ppo")
         if typo.key in stages and f"'{typo.key}' is not a stage" in message:
             right += f"did you mean '{typo.broken}'" in message  # the name of a stage
         else:

@@ -7,12 +7,13 @@ the same checks run again on plain numbers.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from graphlib import CycleError
 
 from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
 from jobs.continued_rules import of_continued
 from jobs.corpus_rules import of_corpus, of_shards, of_text
-from jobs.graph import DATA
+from jobs.graph import DATA, order
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
 from jobs.serve_rules import of_serving
@@ -56,6 +57,7 @@ def of_spec(spec: SpecFile) -> Findings:
     """Everything that can be said before the plan."""
     yield from of_names(spec)
     yield from of_references(spec.stages)
+    yield from of_circles(spec.stages)
     yield from of_needed_text(spec)
     if spec.data is not None:
         yield from of_data(spec.data)
@@ -84,8 +86,21 @@ def of_names(spec: SpecFile) -> Findings:
             yield ("stages", name), f"{DATA!r} is the text of the file; call the corpus otherwise"
 
 
+def of_circles(stages: dict[str, Stage]) -> Findings:
+    """No stage builds on itself, by way of others of its kind."""
+    try:
+        order(stages)
+    except CycleError as error:
+        circle: list[str] = error.args[1]  # each is needed by the one behind it
+        name, target = circle[1], circle[0]
+        key = next(key for key, one in references(stages[name]).items() if one == target)
+        way = " <- ".join(repr(one) for one in circle)
+        message = f"{target!r} builds on {name!r} itself ({way}); let one of them begin elsewhere"
+        yield ("stages", name, *key.split(".")), message
+
+
 def of_references(stages: dict[str, Stage]) -> Findings:
-    """Who names whom. A kind is only allowed to name earlier ones, so there can be no circles."""
+    """Who names whom, and of what kinds those are."""
     for name, stage in stages.items():
         for key, target in references(stage).items():
             first, *number = key.split(".")

@@ -83,6 +83,8 @@ def test_a_model_that_cannot_be_taken_over_is_said_with_its_line(folder: Path) -
         (["stages.more.model.depth=3"], "more.model.depth: 3 has no place beside from"),
         (["stages.more.tokenizer=sft"], "more.tokenizer: 'sft' has no place beside from"),
         (["stages.more.from=null"], "more.tokenizer: missing: name a tokenizer stage, or with"),
+        (["stages.sft.from=sft"], "sft.from: 'sft' builds on 'sft' itself ('sft' <- 'sft')"),
+        (["stages.llama={kind: sft, from: more, data: [{shards: chats.jsonl}]}"], "builds on"),
         (["stages.export.from=export"], "'export' is an export stage; must be a pretrain"),
     ],
 )

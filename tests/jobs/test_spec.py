@@ -263,7 +263,9 @@ def typos(file: Path) -> Iterator[Typo]:
 
 def is_named_by_nobody(typo: Typo) -> bool:
     """The last stages and a source may be called anything."""
-    last = ("dpo", "ppo") if typo.file.stem == "chat" else ("generate", "python", "ladder", "export")
+    last = (
+        ("dpo", "ppo") if typo.file.stem == "chat" else ("generate", "python", "ladder", "export")
+    )
     return typo.key in (*last, "serve")
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
+import tokenizers
 import transformers
 
 from llm.chat import Template, Turn
@@ -14,7 +16,7 @@ from llm.hf_tokenizer import write_hf_tokenizer
 from llm.tokenizer import TURNS, Decoder
 from llm.tokenizer_file import read_tokenizer, take_over
 from tests.hostile import hostile
-from tests.llm.foreign import NAMES, write_foreign
+from tests.llm.foreign import NAMES, SAMPLE, write_foreign
 
 
 class Pair:
@@ -95,3 +97,43 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(ArtifactError, match="cannot be read"):
         take_over(file, tmp_path)
+
+
+def test_a_sentencepiece_model_gets_turns_behind_its_own(tmp_path: Path) -> None:
+    source = tmp_path / "spm.model"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SAMPLE),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=320,
+        model_type="bpe",
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    (tmp_path / "ours").mkdir()
+    ours = read_tokenizer(take_over(source, tmp_path / "ours"))
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(source))
+    controls = ours.controls
+    assert [controls[turn] for turn in TURNS] == [320, 321, 322, 323]
+    assert (controls["<|bos|>"], controls["<|eos|>"], controls["<|pad|>"]) == (1, 2, 2)
+    for text in hostile(500, seed=5):
+        assert ours.encode(text) == theirs.encode(text)
+    turns = (Turn("user", "Humpty"), Turn("assistant", "<|end|>"))
+    rendered = Template(ours).render(turns).ids.tolist()
+    assert rendered.count(323) == 2, "what is written ends no turn"
+
+
+def test_gpt_2_itself_is_read_exactly(shared_data: Path, tmp_path: Path) -> None:
+    files = [shared_data / "f_models" / f"gpt2_{name}" for name in ("vocab.json", "merges.txt")]
+    original = tokenizers.ByteLevelBPETokenizer.from_file(*map(str, files))
+    original.add_special_tokens(["<|endoftext|>"])
+    original.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    (tmp_path / "ours").mkdir()
+    ours = read_tokenizer(take_over(tmp_path / "tokenizer.json", tmp_path / "ours"))
+    assert ours.vocab_size == 50257 + len(TURNS)
+    texts = json.loads((shared_data / "g_hostile" / "blns.json").read_text()) + hostile(500, seed=6)
+    for text in texts:
+        ids = ours.encode(text)
+        if "<|endoftext|>" not in text:
+            assert ids == original.encode(text, add_special_tokens=False).ids
+        assert ours.decode(ids) == text

@@ -291,7 +291,7 @@ REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "dpo": {"from": ("sft", "dpo", "ppo", "import")},
     "ppo": {"from": ("sft", "dpo", "import"), "reward": ("reward",)},
     "import": {},
-    "export": {"from": MODELS},
+    "export": {"from": (*MODELS, "reward")},
     "generate": {"from": MODELS},
     "serve": {"from": MODELS, "also": MODELS},
     "sweep": {"of": ("corpus", "tokenizer", "pretrain", "sft", "reward", "dpo", "ppo")},

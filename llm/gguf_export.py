@@ -29,6 +29,7 @@ from llm.hf_names import entries, upright
 from llm.hf_shape import ARCHITECTURES, Family, fitting_family
 from llm.model_card import Lineage
 from llm.positions import speeds
+from llm.reward import NAME as REWARD
 from llm.tokenizer import BOS, PAD, Tokenizer
 from llm.tokenizer_file import read_tokenizer, tokenizer_in
 
@@ -73,6 +74,10 @@ def export_gguf(
 ) -> dict[str, Any]:
     """Fill `folder` with one file; returns what there is to say about it."""
     gguf = package(artifact)
+    if (artifact / REWARD).exists():
+        raise ArtifactError(
+            f"{artifact}: a reward model does not write; write format: transformers"
+        )
     model, vocab = read_shape(artifact)
     family = fitting_family(model, artifact / "model.json")
     require_fit(model, family, artifact / "model.json")

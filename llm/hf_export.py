@@ -4,6 +4,9 @@
     tokenizer.json  tokenizer_config.json  chat_template.jinja, of a model that has learned to talk
     README.md
 
+A reward model becomes a classifier of one class, whose score is the normalised reward but for a
+constant, which no layer there adds: config.json has it as `reward_offset`.
+
 Tensors are read, renamed and written one file at a time: memory holds one file's worth. What has no
 exact counterpart there is an error before anything is written.
 """
@@ -24,10 +27,12 @@ from llm.errors import ArtifactError
 from llm.exchange_config import ExportConfig
 from llm.files import write_atomic, write_json
 from llm.hf_folder import INDEX, ONE
-from llm.hf_names import Entry, entries
-from llm.hf_shape import config_of, fitting_family
+from llm.hf_names import Entry, entries, plain
+from llm.hf_shape import CLASSIFIERS, Family, config_of, fitting_family
 from llm.hf_tokenizer import write_tokenizer_json
 from llm.model_card import Lineage, model_card
+from llm.reward import NAME as REWARD
+from llm.reward import read_normaliser
 from llm.tokenizer import BOS, PAD, Tokenizer
 from llm.tokenizer_file import read_tokenizer, tokenizer_in
 
@@ -47,18 +52,22 @@ def export_model(
     """Fill `folder`; returns what there is to say about it."""
     model, vocab = read_shape(artifact)
     family = fitting_family(model, artifact / "model.json")
-    tokenizer, chat = tokenizer_in(artifact), is_chat(artifact)
+    scores = (artifact / REWARD).exists()
+    tokenizer, chat = tokenizer_in(artifact), scores or is_chat(artifact)
     write_exact_tokenizer(tokenizer, folder, model.context, chat=chat)
     ids = token_ids(read_tokenizer(tokenizer), chat)
-    parts = [
-        (name, entry, number)
-        for entry in entries(model, family, vocab)
-        for number, name in enumerate(entry.theirs)
-    ]
-    files = write_weights(artifact / "model.safetensors", folder, parts, config)
-    write_json(folder / "generation_config.json", ids)
     described = {**config_of(model, family, vocab), **ids, "torch_dtype": torch_name(config)}
-    described["eos_token_id"] = ids["eos_token_id"]
+    wanted = list(entries(model, family, vocab))
+    read = Reader(artifact / "model.safetensors")
+    if scores:
+        read = RewardReader(artifact)
+        wanted = [one for one in wanted if one.ours != "head.weight"]
+        wanted.append(plain("score.weight", "score.weight", (1, model.width)))
+        described |= read.described(family)
+    parts = [(name, one, number) for one in wanted for number, name in enumerate(one.theirs)]
+    files = write_weights(read, folder, parts, config)
+    if not scores:
+        write_json(folder / "generation_config.json", ids)
     card = model_card(model, described["architectures"][0], config.dtype, chat, lineage)
     write_atomic(folder / "README.md", card)
     write_json(folder / "config.json", described)  # without it the folder is no model
@@ -99,7 +108,9 @@ def token_ids(tokenizer: Tokenizer, chat: bool) -> Json:
 # -- weights ---------------------------------------------------------------------------------------
 
 
-def write_weights(source: Path, folder: Path, parts: list[Part], config: ExportConfig) -> list[str]:
+def write_weights(
+    read: "Reader", folder: Path, parts: list[Part], config: ExportConfig
+) -> list[str]:
     """One file, or several of `shard_mb` at most, and their index; returns the files' names."""
     dtype = DTYPES[config.dtype]
     groups = list(shards(parts, dtype.itemsize, config.shard_mb * MEGABYTE))
@@ -107,7 +118,6 @@ def write_weights(source: Path, folder: Path, parts: list[Part], config: ExportC
         ONE if len(groups) == 1 else f"model-{at:05d}-of-{len(groups):05d}.safetensors"
         for at in range(1, len(groups) + 1)
     ]
-    read = Reader(source)
     for name, group in zip(names, groups, strict=True):
         made = {
             theirs: converted(entry.part(read(entry.ours), number), theirs, dtype)
@@ -136,6 +146,29 @@ class Reader:
         if name != self._last[0]:
             self._last = (name, self._file.get_tensor(name) if name in self._there else None)
         return self._last[1]
+
+
+class RewardReader(Reader):
+    """The tensors of a reward model, and of its head the score of normalised rewards."""
+
+    def __init__(self, artifact: Path) -> None:
+        super().__init__(artifact / "model.safetensors")
+        self._normaliser = read_normaliser(artifact / REWARD)
+
+    def __call__(self, name: str) -> Tensor | None:
+        if name == "score.weight":
+            return self._file.get_tensor("head.weight") / self._normaliser.std
+        return super().__call__(f"body.{name}")
+
+    def described(self, family: Family) -> Json:
+        """What is otherwise in the config.json of a classifier."""
+        bias = self._file.get_tensor("head.bias")
+        return {
+            "architectures": [CLASSIFIERS[family]],
+            "id2label": {"0": "reward"},
+            "label2id": {"reward": 0},
+            "reward_offset": self._normaliser(bias).item(),
+        }
 
 
 def converted(tensor: Tensor, name: str, dtype: torch.dtype) -> Tensor:

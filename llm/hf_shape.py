@@ -32,6 +32,16 @@ ARCHITECTURES: dict[Family, str] = {
 }
 """By transformers' `model_type`."""
 
+CLASSIFIERS: dict[Family, str] = {
+    "gpt2": "GPT2ForSequenceClassification",
+    "llama": "LlamaForSequenceClassification",
+    "qwen2": "Qwen2ForSequenceClassification",
+    "qwen3": "Qwen3ForSequenceClassification",
+    "mistral": "MistralForSequenceClassification",
+    "mixtral": "MixtralForSequenceClassification",
+}
+"""The same with a score in place of the next token: reward models."""
+
 GATED = {"silu": "swiglu", "swish": "swiglu", "gelu_pytorch_tanh": "geglu", "gelu_new": "geglu"}
 PLAIN = {
     "gelu_new": "gelu_tanh",

@@ -19,6 +19,7 @@ from llm.generate import generate
 from llm.hf_export import export_model
 from llm.hf_import import import_model
 from llm.model import Transformer
+from llm.reward import Normaliser, Scorer, read_scorer, write_scorer
 from llm.tokenizer import Tokenizer
 from llm.tokenizer_file import read_tokenizer, take_over
 from llm.tokenizer_trainer import train
@@ -200,6 +201,27 @@ def test_a_chat_model_talks_there_as_here(tokenizer: Tokenizer, tmp_path: Path) 
     settings = transformers.GenerationConfig.from_pretrained(folder)
     assert settings.eos_token_id == [template.end, tokenizer.eos]
     assert theirs.eos_token_id == template.end
+
+
+def test_a_reward_model_is_a_classifier_there(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    source = artifact(tmp_path / "ours", tokenizer, tied=False)
+    scorer = Scorer(read_model(source)[0])
+    torch.nn.init.normal_(scorer.head.weight)
+    torch.nn.init.constant_(scorer.head.bias, 0.7)
+    write_scorer(source, scorer, Normaliser(mean=-1.5, std=3.0))
+    folder = exported(source, tmp_path / "theirs")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    ours, normaliser = read_scorer(source)
+    pad = tokenizer.controls["<|pad|>"]
+    ids = torch.randint(
+        8, tokenizer.vocab_size, (3, 20), generator=torch.Generator().manual_seed(5)
+    )
+    lengths = torch.tensor([20, 7, 13])
+    ids[torch.arange(20) >= lengths[:, None]] = pad
+    with torch.inference_mode():
+        rewards = normaliser(ours.rewards(ids, lengths))
+        scores = theirs(ids, attention_mask=(ids != pad).long()).logits[:, 0]
+    torch.testing.assert_close(scores + theirs.config.reward_offset, rewards, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("foreign", [False, True])

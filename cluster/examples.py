@@ -31,7 +31,7 @@ from llm.ragged import write_rows
 from llm.rankings import read_rankings
 from llm.rows import row_units
 from llm.shards import Unit
-from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer
 
 Say = Callable[[str], None]
 
@@ -95,7 +95,7 @@ class Writer:
         """The question that decides what is held out, and the row, of everything in a group."""
         group, source = self.groups[number], self.source
         data = source.data[group.data]
-        template = Template(Tokenizer(source.tokenizer))
+        template = Template(read_tokenizer(source.tokenizer))
 
         def skip(reason: str) -> None:
             skipped[reason] += 1

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.datasets import each
 from llm.config import DataConfig
 from llm.data import TokenisedText, require_training_text
-from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer
 from llm.tokens import group_path, group_starts, write_group, write_index
 from llm.units import units_of
 
@@ -41,7 +41,7 @@ def make_tokens(data: DataConfig, tokenizer: Path, folder: Path, say: Say) -> di
     require_training_text(units, data)
     folder.mkdir(parents=True, exist_ok=True)
     starts = group_starts(units)
-    groups = Groups(TokenisedText(units, data, Tokenizer(tokenizer)), starts, folder)
+    groups = Groups(TokenisedText(units, data, read_tokenizer(tokenizer)), starts, folder)
     for done, _ in enumerate(each(len(starts), groups.write), start=1):
         say(f"tokenised {done}/{len(starts)} portions of the text")
     return write_index(folder, units, starts)

@@ -91,7 +91,7 @@ def pretrain(
         micro_batch=micro_batch(batch, workers) if stage.micro_batch == auto else stage.micro_batch,
         validate_every=every_tenth if stage.validate_every == auto else stage.validate_every,
         checkpoint=checkpoint(stage.checkpoint, every_tenth),
-        optim=optim(stage.optim, steps, count),
+        optim=optim(stage.optim, steps, count, CONTINUED_LR if stage.from_ else 1.0),
     )
 
 
@@ -205,9 +205,13 @@ def micro_batch(batch: int, workers: int) -> int:
     return max((n for n in fitting if batch // n >= workers), default=1)
 
 
-def optim(config: OptimConfig, steps: int, count: int) -> OptimConfig:
+CONTINUED_LR = ALIGNED_LR["sft"]
+"""Of a model that was trained before, as a share of a fresh one's."""
+
+
+def optim(config: OptimConfig, steps: int, count: int, share: float = 1.0) -> OptimConfig:
     """Kaplan's learning rate, to three digits; warm-up takes half of a very short run at most."""
-    lr = config.lr if config.lr != auto else kaplan(count)
+    lr = config.lr if config.lr != auto else kaplan(count) * share
     warmup = min(max(10, math.ceil(steps / 50)), steps // 2)
     return replace(
         config,

@@ -19,6 +19,7 @@ from jobs.spec import (
     FEEDBACK,
     PYDOC,
     CorpusStage,
+    ImportStage,
     PpoStage,
     Spec,
     TokenizerStage,
@@ -27,7 +28,7 @@ from jobs.spec import (
 )
 from jobs.yaml_source import Keys, dotted
 from llm.align_config import RowsConfig
-from llm.config import TextConfig
+from llm.config import ModelConfig, TextConfig
 from llm.errors import ArtifactError, DataError
 from llm.files import sha256
 from llm.processor import instructions
@@ -75,6 +76,14 @@ class SourceFacts:
     """Files that it must not contain parts of."""
 
 
+@dataclass(frozen=True)
+class ImportFacts:
+    """A model of others: a digest of its folder, and what it is."""
+
+    digest: str
+    model: ModelConfig
+
+
 @cache
 def count_rows(tokens: Path, context: int, seed: int, epochs: int) -> int:
     """Sequences of so many passes over a finished tokens stage."""
@@ -97,6 +106,8 @@ class Facts:
     """By stage."""
     examples: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
     """The data sets of alignments, by stage."""
+    imports: Mapping[str, ImportFacts] = field(default_factory=dict)
+    """Models of others, by stage."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Digests of foreign tokenizers, word lists and rules, by path."""
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
@@ -130,6 +141,11 @@ def gather(spec: Spec) -> Facts:
             )
             for name, stage in spec.stages.items()
             if data_sets(stage)
+        },
+        imports={
+            name: look_at_model(spec, stage, ("stages", name, "folder"))
+            for name, stage in spec.stages.items()
+            if isinstance(stage, ImportStage)
         },
         files={file: digest_of_file(file, spec, keys) for file, keys in files_in(spec)},
     )
@@ -171,6 +187,19 @@ def look_at_examples(spec: Spec, data: RowsConfig, keys: Keys) -> Text:
     if data.shards == (FEEDBACK,):
         return Text(*measure_feedback(data, spec))
     return look_at(spec, None, data.shards, keys)
+
+
+def look_at_model(spec: Spec, stage: ImportStage, keys: Keys) -> ImportFacts:
+    """What a model of others is; what cannot be taken over is said with its line in the spec."""
+    from llm.hf_folder import digest, read_config
+
+    folder = Path(stage.folder)
+    try:
+        _, model, _ = read_config(folder, stage.context)
+        return ImportFacts(digest(folder), model)
+    except ArtifactError as error:
+        place = f"{spec.origin.source.place(keys)}: {dotted(keys)}"
+        raise ArtifactError(f"{place}: {error}") from error
 
 
 def look_at(

@@ -46,6 +46,8 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "dpo": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
     "ppo": (*OF_LOOP, "data.*.shards", "prompts", "actors", "rule"),
     "generate": (),
+    "import": ("folder",),
+    "export": (),
     "sweep": (*AMOUNTS["sweep"], "concurrent", "each"),
     "scaling": (*AMOUNTS["scaling"], "concurrent", "each"),
 }

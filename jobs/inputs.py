@@ -12,6 +12,7 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     ExampleStage,
+    ImportStage,
     PpoStage,
     PretrainStage,
     Spec,
@@ -27,6 +28,8 @@ def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, 
         return sources_of(name, stage, facts)
     if isinstance(stage, TokenizerStage) and stage.file is not None:
         return {"file": facts.files[stage.file]}
+    if isinstance(stage, ImportStage):
+        return {"folder": facts.imports[name].digest}
     if isinstance(stage, ExampleStage):
         return examples_of(name, stage, facts)
     known: dict[str, Any] = {}

@@ -16,8 +16,10 @@ from jobs.spec import (
     CorpusStage,
     DpoStage,
     ExampleStage,
+    ImportStage,
     Origin,
     PpoStage,
+    PretrainStage,
     RewardStage,
     ServeStage,
     SftStage,
@@ -55,6 +57,7 @@ def built(source: Source, file: str, overrides: tuple[str, ...]) -> Spec:
         source = replace(source, problems=(*source.problems, *broken_rules(spec, source)))
     if spec is None or source.problems:
         raise report(source.problems)
+    spec = with_tokenizers(spec)
     values: dict[str, Any] = {one.name: getattr(spec, one.name) for one in fields(SpecFile)}
     return Spec(**values, origin=Origin(file, overrides, source))
 
@@ -67,6 +70,17 @@ def with_own_held_out_text(spec: SpecFile, source: Source) -> SpecFile:
     if ("data", "validation", "fraction") in source.places:
         return spec
     return replace(spec, data=replace(data, validation=replace(data.validation, fraction=0.0)))
+
+
+def with_tokenizers(spec: SpecFile) -> SpecFile:
+    """A model that is trained on keeps its tokenizer."""
+    stages = {
+        name: replace(stage, tokenizer=stage.from_)
+        if isinstance(stage, PretrainStage) and stage.from_ and not stage.tokenizer
+        else stage
+        for name, stage in spec.stages.items()
+    }
+    return replace(spec, stages=stages)
 
 
 def broken_rules(spec: SpecFile, source: Source) -> list[Problem]:
@@ -137,6 +151,8 @@ def stage_with_paths(stage: Stage, keys: Keys, spec: Spec) -> Stage:
             return corpus_with_paths(stage, keys, spec)
         case TokenizerStage(file=str() as file):
             return replace(stage, file=absolute(file, (*keys, "file"), spec))
+        case ImportStage():
+            return replace(stage, folder=absolute(stage.folder, (*keys, "folder"), spec))
         case SftStage() | RewardStage() | DpoStage() | PpoStage():
             return examples_with_paths(stage, keys, spec)
         case ServeStage():

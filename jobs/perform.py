@@ -16,9 +16,12 @@ from jobs.perform_align import align, ppo, report
 from jobs.progress import telling
 from jobs.spec import (
     CorpusStage,
+    ExportStage,
     GenerateStage,
+    ImportStage,
     PretrainStage,
     TokenizerStage,
+    as_json,
 )
 from jobs.watching import watching
 from jobs.work import Work, with_pydoc_written
@@ -26,7 +29,8 @@ from jobs.write import write_text
 from llm.config import DataConfig, ValidationConfig
 from llm.errors import ArtifactError, DataError
 from llm.files import write_atomic, write_json
-from llm.metrics import quantity
+from llm.metrics import quantity, size_of
+from llm.model_card import Step
 
 Metrics = dict[str, Any]
 
@@ -106,15 +110,15 @@ def make_tokenizer(work: Work) -> Metrics:
     """Train a tokenizer on a sample, or take one over."""
     stage = work.stage.stage
     assert isinstance(stage, TokenizerStage)
-    path = work.folder / "tokenizer.model"
     if stage.file is not None:
-        from llm.tokenizer import Tokenizer
+        from llm.tokenizer_file import read_tokenizer, take_over
 
-        write_atomic(path, Path(stage.file).read_bytes())
-        return {"vocab_size": Tokenizer(path).vocab_size}
+        taken = take_over(Path(stage.file), work.folder, turns=False)
+        return {"vocab_size": read_tokenizer(taken).vocab_size}
     from cluster.tokenizer import train_tokenizer
 
     with work.console.status("drawing a sample and training on it"):
+        path = work.folder / "tokenizer.model"
         report = train_tokenizer(text_of(work), stage, work.stage.seed, path)
     work.say(
         f"{report.vocab_size} tokens, {report.bytes_per_token:.2f} bytes each on average, "
@@ -152,6 +156,7 @@ def pretrain(work: Work) -> Metrics:
         objective=stage.objective,
         weights=weights_in(work, stage),
         tokens=str(work.plan.by_name[tokens].folder) if tokens else "",
+        start=str(work.parent("from")) if stage.from_ else "",
     )
     write_json(work.folder / "task.json", task.to_json())
     with watching(work) as watch:
@@ -188,6 +193,56 @@ def generate_samples(work: Work) -> Metrics:
     return {"samples": len(texts)}
 
 
+def take_model_over(work: Work) -> Metrics:
+    """Make a model of transformers an artifact."""
+    from llm.hf_import import import_model
+
+    stage = work.stage.stage
+    assert isinstance(stage, ImportStage)
+    with work.console.status("reading the weights"):
+        metrics = import_model(Path(stage.folder), work.folder, stage.context)
+    work.say(
+        f"{metrics['architecture']}, {quantity(metrics['parameters'])} parameters, "
+        f"{metrics['vocab_size']:,} tokens"
+    )
+    return metrics
+
+
+def write_model_out(work: Work) -> Metrics:
+    """Write a model in a form that others read."""
+    stage = work.stage.stage
+    assert isinstance(stage, ExportStage)
+    with work.console.status("writing the weights"):
+        metrics = exporter(stage.format)(
+            work.parent("from"), work.folder, stage.config, lineage(work)
+        )
+    how, size = f"{metrics['architecture']} in {metrics['dtype']}", size_of(metrics["bytes"])
+    work.say(f"{how}, {size} of weights, for whoever reads {stage.format}")
+    return metrics
+
+
+def exporter(format: str) -> Callable[..., Metrics]:
+    """Who writes a format."""
+    if format == "gguf":
+        from llm.gguf_export import export_gguf
+
+        return export_gguf
+    from llm.hf_export import export_model
+
+    return export_model
+
+
+def lineage(work: Work) -> list[Step]:
+    """The stages that a model was made by, the first of them first."""
+    wanted, found = set(work.stage.parents.values()), []
+    for one in reversed(work.plan.stages):
+        if one.fingerprint and one.identity in wanted:
+            wanted |= set(one.parents.values())
+            spec = as_json(one.stage or one.written)
+            found.append(Step(one.name, one.kind, one.identity, spec, one.metrics, one.data))
+    return found[::-1]
+
+
 def make_sweep(work: Work) -> Metrics:
     """Find the values with which stages do best."""
     from jobs.perform_sweep import make_sweep as make
@@ -212,6 +267,8 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "dpo": align,
     "ppo": ppo,
     "generate": generate_samples,
+    "import": take_model_over,
+    "export": write_model_out,
     "sweep": make_sweep,
     "scaling": make_scaling,
 }

@@ -17,6 +17,7 @@ from llm.align_config import (
     RowsConfig,
     SftConfig,
 )
+from llm.errors import DataError
 from llm.files import write_json
 
 Metrics = dict[str, Any]
@@ -86,15 +87,20 @@ def ppo(work: Work) -> Metrics:
 
 def pretraining_of(work: Work) -> str:
     """task.json of the pretraining that the model began with."""
-    first = next(work.models)
-    assert first.kind == "pretrain" and first.folder
-    return str(first.folder / "task.json")
+    trained = [one.folder for one in work.models if one.kind == "pretrain" and one.folder]
+    if not trained:
+        raise DataError(
+            f"stages.{work.stage.name}.pretrain_weight: the model comes from no pretrain stage "
+            "whose text could be mixed in; leave it out"
+        )
+    return str(trained[-1] / "task.json")
 
 
 def make_examples(work: Work, stage: ExampleStage) -> Path:
     """The folder of the stage's data as tokens."""
     from cluster.examples import ExampleSource
     from cluster.examples import make_examples as make
+    from llm.tokenizer_file import tokenizer_in
 
     model = work.stage.model
     assert model is not None
@@ -110,7 +116,7 @@ def make_examples(work: Work, stage: ExampleStage) -> Path:
     source = ExampleSource(
         kind=KINDS[stage.kind],
         data=data,
-        tokenizer=str(work.parent("from") / "tokenizer.model"),
+        tokenizer=str(tokenizer_in(work.parent("from"))),
         room=room,
         validation=stage.validation,
         drop=getattr(stage, "too_long", "cut") == "drop",

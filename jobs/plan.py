@@ -6,12 +6,13 @@ vocabulary, and passes over a text have a length, only once the text was read), 
 resolves anew after every stage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 from cluster.config import ClusterConfig
 from jobs import auto, rules
 from jobs.align_rules import of_context
+from jobs.continued_rules import KEPT
 from jobs.estimate import estimate
 from jobs.facts import Facts
 from jobs.fingerprint import fingerprint
@@ -27,7 +28,9 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     DpoStage,
+    ExportStage,
     GenerateStage,
+    ImportStage,
     PpoStage,
     PretrainStage,
     RewardStage,
@@ -41,6 +44,7 @@ from jobs.spec import (
     TokensStage,
     references,
 )
+from jobs.yaml_source import Keys
 from llm.config import ModelConfig, model_from_json
 from llm.size import parameters
 
@@ -74,9 +78,11 @@ def plan_stage(
     if isinstance(written, SearchStage):
         return searched(name, written, spec, cluster, builds_on, facts)
     vocab = vocabulary(written, builds_on)
-    rows = rows_of(written, spec.seed, facts, done)
-    stage = resolved(written, vocab, rows, cluster.most_workers, model_of(written, builds_on))
-    model = model_of(stage, builds_on)
+    told = with_model(written, builds_on, spec.origin.source.places, ("stages", name))
+    rows = rows_of(told, spec.seed, facts, done)
+    stage = resolved(told, vocab, rows, cluster.most_workers, model_of(told, builds_on))
+    imported = facts.imports.get(name)
+    model = imported.model if imported else model_of(stage, builds_on)
     findings = [*rules.of_stage(stage, cluster.most_workers)]
     if isinstance(stage, PpoStage) and model is not None:
         findings += of_context(stage, model)
@@ -201,10 +207,24 @@ def waits_for(
             return parent
         if isinstance(parent.written, SearchStage) and not parent.cached:
             return parent  # which of its trials is the best one
+        if isinstance(parent.written, ImportStage) and not parent.cached:
+            return parent  # how many tokens it has
     if isinstance(stage, PretrainStage) and builds_on["tokenizer"].vocab_size is None:
         return builds_on["tokenizer"]
     tokens = counted_in(stage, done)
     return tokens if tokens and not tokens.cached else None
+
+
+def with_model(
+    stage: AnyStage, builds_on: Mapping[str, StagePlan], places: Container[Keys], keys: Keys
+) -> AnyStage:
+    """A training that goes on with a model: that one, but for what the file says of it."""
+    if not isinstance(stage, PretrainStage) or stage.from_ is None:
+        return stage
+    model = builds_on["from"].model
+    assert model is not None, "waits_for has waited for it"
+    told = {one: getattr(stage.model, one) for one in KEPT if (*keys, "model", one) in places}
+    return replace(stage, model=replace(model, **told))
 
 
 def counted_in(stage: AnyStage, done: Mapping[str, StagePlan]) -> StagePlan | None:
@@ -246,7 +266,7 @@ def unknown(
 def vocabulary(stage: AnyStage, builds_on: Mapping[str, StagePlan]) -> int | None:
     """Tokens that a stage works with, as far as they are known before it runs."""
     match stage:
-        case CorpusStage():
+        case CorpusStage() | ImportStage():
             return None
         case TokenizerStage():
             known = auto.tokenizer(stage)
@@ -288,6 +308,8 @@ def resolved(
             | TokensStage()
             | GenerateStage()
             | ServeStage()
+            | ImportStage()
+            | ExportStage()
             | SweepStage()
             | ScalingStage()
         ):

@@ -16,6 +16,7 @@ DIGESTS = {
     "evaluation": "the evaluation text",
     "examples": "the data",
     "rule": "the rule",
+    "folder": "the folder",
 }
 """Digests in a stage's data, and what they stand for; they say nothing to people."""
 

@@ -16,6 +16,7 @@ from jobs.spec import (
     TRAININGS,
     CorpusStage,
     DpoStage,
+    ImportStage,
     PpoStage,
     PretrainStage,
     RewardStage,
@@ -43,7 +44,13 @@ VOCABULARY = 512
 
 
 def toy(spec: Spec, slices: Slices) -> Spec:
-    """The same spec at toy size, on slices of its data."""
+    """The same spec at toy size, on slices of its data; SpecError if it takes a model over."""
+    for name, stage in spec.stages.items():
+        if isinstance(stage, ImportStage):
+            text = (
+                "takes a model of others over, which has no toy size; rehearse a spec that trains"
+            )
+            raise spec.origin.error([(("stages", name), f"{text} a fresh one on the same data")])
     cluster = spec.cluster
     few = (min(2, cluster.least_workers), min(2, cluster.most_workers))
     return replace(

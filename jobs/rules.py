@@ -7,12 +7,14 @@ the same checks run again on plain numbers.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from graphlib import CycleError
 
 from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
+from jobs.continued_rules import of_continued
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.family_rules import of_families, of_family
-from jobs.graph import DATA
+from jobs.graph import DATA, order
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
 from jobs.serve_rules import of_serving
@@ -22,7 +24,9 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     DpoStage,
+    ExportStage,
     GenerateStage,
+    ImportStage,
     PpoStage,
     PretrainStage,
     RewardStage,
@@ -54,11 +58,13 @@ def of_spec(spec: SpecFile) -> Findings:
     """Everything that can be said before the plan."""
     yield from of_names(spec)
     yield from of_references(spec.stages)
+    yield from of_circles(spec.stages)
     yield from of_needed_text(spec)
     if spec.data is not None:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
     yield from of_families(spec.stages)
+    yield from of_continued(spec.stages)
     yield from of_cluster(spec)
     yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
@@ -82,8 +88,21 @@ def of_names(spec: SpecFile) -> Findings:
             yield ("stages", name), f"{DATA!r} is the text of the file; call the corpus otherwise"
 
 
+def of_circles(stages: dict[str, Stage]) -> Findings:
+    """No stage builds on itself, by way of others of its kind."""
+    try:
+        order(stages)
+    except CycleError as error:
+        circle: list[str] = error.args[1]  # each is needed by the one behind it
+        name, target = circle[1], circle[0]
+        key = next(key for key, one in references(stages[name]).items() if one == target)
+        way = " <- ".join(repr(one) for one in circle)
+        message = f"{target!r} builds on {name!r} itself ({way}); let one of them begin elsewhere"
+        yield ("stages", name, *key.split(".")), message
+
+
 def of_references(stages: dict[str, Stage]) -> Findings:
-    """Who names whom. A kind is only allowed to name earlier ones, so there can be no circles."""
+    """Who names whom, and of what kinds those are."""
     for name, stage in stages.items():
         for key, target in references(stage).items():
             first, *number = key.split(".")
@@ -102,7 +121,7 @@ def described(stage: Stage, stages: Mapping[str, Stage]) -> str:
     """`a pretrain stage`, `a sweep of a reward stage`"""
     if isinstance(stage, SweepStage) and stage.of[-1] in stages:
         return f"a sweep of a {stages[stage.of[-1]].kind} stage"
-    return f"a {stage.kind} stage"
+    return f"{'an' if stage.kind in ('import', 'export') else 'a'} {stage.kind} stage"
 
 
 def either(names: tuple[str, ...]) -> str:
@@ -172,7 +191,14 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_batch(stage, stage.minibatch, workers)
         case ServeStage():
             yield from of_serving(stage)
-        case GenerateStage() | TokensStage() | SweepStage() | ScalingStage():
+        case (
+            ImportStage()
+            | ExportStage()
+            | GenerateStage()
+            | TokensStage()
+            | SweepStage()
+            | ScalingStage()
+        ):
             return
 
 

@@ -181,6 +181,6 @@ def worked_out(stage: StagePlan, plan: Plan, machines: Machines) -> OnPaper:
 def bytes_per_token(pretrain: PretrainStage, plan: Plan) -> float:
     """Of the training text; typical ones while the tokenizer has not measured it."""
     tokenizer = plan.spec.stages[pretrain.tokenizer]
-    assert isinstance(tokenizer, TokenizerStage)
     measured = plan.by_name[pretrain.tokenizer].metrics.get("bytes_per_token")
-    return measured or BYTES_PER_TOKEN[tokenizer.model]
+    kind = tokenizer.model if isinstance(tokenizer, TokenizerStage) else "bpe"  # of a model
+    return measured or BYTES_PER_TOKEN[kind]

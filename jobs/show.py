@@ -19,7 +19,9 @@ from jobs.show_serve import serve_rows
 from jobs.spec import (
     CorpusStage,
     DpoStage,
+    ExportStage,
     GenerateStage,
+    ImportStage,
     PpoStage,
     PretrainStage,
     RewardStage,
@@ -97,6 +99,11 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
             yield "sampling", sampling(generate)
         case ServeStage() as serve:
             yield from serve_rows(serve)
+        case ImportStage() as imported:
+            yield "model", f"{shape(stage.model)}" if stage.model else "known once it is read"
+            yield "read from", near(Path(imported.folder))
+        case ExportStage() as export:
+            yield "written as", f"{export.format}, {export.dtype}"
         case SweepStage() | ScalingStage() as search:
             yield from search_rows(search, stage, plan)
     if stage.saving:

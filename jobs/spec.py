@@ -37,6 +37,7 @@ from llm.config import (
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
 from llm.presets import Preset
+from llm.exchange_config import ExportConfig, ImportConfig
 from tune.config import ScalingConfig, SweepConfig
 
 PYDOC = "pydoc://"
@@ -75,14 +76,22 @@ class TokenizerStage(TokenizerConfig):
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
 
 
+From = Annotated[str, PydanticField(alias="from")]
+FromOrNone = Annotated[str | None, PydanticField(alias="from")]
+
+
 @record
 class PretrainStage(TrainConfig):
     """Trains a model on a text: to write its next token, or to fill in what is hidden of it."""
 
     kind: Literal["pretrain"]
     """What the stage does."""
-    tokenizer: str
-    """Name of the tokenizer stage."""
+    tokenizer: str = ""
+    """Name of the tokenizer stage; with `from` it is that model's."""
+    from_: FromOrNone = None
+    """Name of the stage whose model is trained on, which says what the model is; `model` may change
+    its context, dropout, attend and balance, and an automatic learning rate is a quarter of a
+    fresh model's. None: a fresh model."""
     corpus: str | None = None
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
     cache: Auto[bool] = auto
@@ -115,9 +124,6 @@ class TokensStage:
     tokenizer: str
     corpus: str | None
     kind: str = "tokens"
-
-
-From = Annotated[str, PydanticField(alias="from")]
 
 
 @record
@@ -232,6 +238,29 @@ class ScalingStage(ScalingConfig):
         return part(self, ScalingConfig)
 
 
+@record
+class ImportStage(ImportConfig):
+    """Takes a model of transformers over, to be trained on, aligned and served."""
+
+    kind: Literal["import"]
+    """What the stage does."""
+
+
+@record
+class ExportStage(ExportConfig):
+    """Writes a model as a folder of transformers, or as a file for llama.cpp."""
+
+    kind: Literal["export"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is written."""
+
+    @property
+    def config(self) -> ExportConfig:
+        """What it is told, without the names of this file."""
+        return part(self, ExportConfig)
+
+
 SearchStage = SweepStage | ScalingStage
 """Stages that run other stages, with other values."""
 
@@ -242,6 +271,8 @@ Stage = (
     | ExampleStage
     | GenerateStage
     | ServeStage
+    | ImportStage
+    | ExportStage
     | SearchStage
 )
 """What a file can hold."""
@@ -252,7 +283,7 @@ AnyStage = Stage | TokensStage
 TRAININGS = PretrainStage | ExampleStage
 """Stages that train a model, with checkpoints."""
 
-MODELS = ("pretrain", "sft", "dpo", "ppo")
+MODELS = ("pretrain", "sft", "dpo", "ppo", "import")
 """Kinds whose artifact is a model that writes."""
 
 NOT_WRITTEN = {"tokens": "write `cache: true` in the pretrain stage that reads them"}
@@ -262,11 +293,13 @@ REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "corpus": {},
     "tokenizer": {"corpus": ("corpus",)},
     "tokens": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
-    "pretrain": {"tokenizer": ("tokenizer",), "corpus": ("corpus",)},
-    "sft": {"from": ("pretrain", "sft", "dpo", "ppo")},
-    "reward": {"from": ("sft", "dpo", "ppo")},
-    "dpo": {"from": ("sft", "dpo", "ppo")},
-    "ppo": {"from": ("sft", "dpo"), "reward": ("reward",)},
+    "pretrain": {"tokenizer": ("tokenizer",), "from": MODELS, "corpus": ("corpus",)},
+    "sft": {"from": MODELS},
+    "reward": {"from": ("sft", "dpo", "ppo", "import")},
+    "dpo": {"from": ("sft", "dpo", "ppo", "import")},
+    "ppo": {"from": ("sft", "dpo", "import"), "reward": ("reward",)},
+    "import": {},
+    "export": {"from": (*MODELS, "reward")},
     "generate": {"from": MODELS},
     "serve": {"from": MODELS, "also": MODELS},
     "sweep": {"of": ("corpus", "tokenizer", "pretrain", "sft", "reward", "dpo", "ppo")},
@@ -353,7 +386,7 @@ def references(stage: AnyStage) -> dict[str, str]:
         value = values[key]
         if isinstance(value, list | tuple):
             named |= {f"{key}.{number}": name for number, name in enumerate(value)}
-        elif value is not None:
+        elif value:
             named[key] = value
     return named
 

@@ -21,7 +21,14 @@ from jobs.perform import PERFORM
 from jobs.planned import Plan, StagePlan
 from jobs.progress import telling, unheard
 from jobs.side_by_side import cpus_side_by_side
-from jobs.spec import GenerateStage, PpoStage, SearchStage, TokenizerStage
+from jobs.spec import (
+    ExportStage,
+    GenerateStage,
+    ImportStage,
+    PpoStage,
+    SearchStage,
+    TokenizerStage,
+)
 from jobs.version import installed
 from jobs.work import Work
 from llm import lease
@@ -84,10 +91,10 @@ def held(folder: Path, console: Console) -> Iterator[Holding]:
 
 
 def needs_ray(stage: StagePlan) -> bool:
-    """Whether a stage works on the cluster; taking over a tokenizer or a few samples does not."""
+    """Whether a stage works on the cluster; taking over, writing out, a few samples do not."""
     if isinstance(stage.stage, TokenizerStage):
         return stage.stage.file is None
-    return not isinstance(stage.stage, GenerateStage)
+    return not isinstance(stage.stage, GenerateStage | ImportStage | ExportStage)
 
 
 def start_ray(plan: Plan, console: Console, stack: ExitStack) -> None:

@@ -36,7 +36,9 @@ class Work:
     @property
     def tokenizer(self) -> Path:
         """The tokenizer that the stage builds on."""
-        return self.parent("tokenizer") / "tokenizer.model"
+        from llm.tokenizer_file import tokenizer_in
+
+        return tokenizer_in(self.parent("tokenizer"))
 
     def parent(self, key: str) -> Path:
         """The artifact folder of the stage that `key` names."""

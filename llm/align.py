@@ -22,7 +22,7 @@ from llm.outside import Outside
 from llm.reward_run import RewardRecipe
 from llm.run import Recipe, Run, Setting
 from llm.sft import Sft, training_rows
-from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer, tokenizer_in
 
 RECIPES: dict[str, Callable[[AlignTask, Setting], Recipe]] = {
     "sft": Sft,
@@ -64,7 +64,7 @@ def sequences_in(start: Path, examples: Path, config: Config, seed: int) -> int:
     """How many sequences (sft: rows; else comparisons) all epochs have."""
     if not isinstance(config, SftConfig):
         return config.epochs * len(rows_in(examples, "train"))
-    template = Template(Tokenizer(start / "tokenizer.model"))
+    template = Template(read_tokenizer(tokenizer_in(start)))
     return len(training_rows(examples, config, seed, template, read_shape(start)[0].context))
 
 

@@ -2,11 +2,10 @@
 
 model.safetensors   parameters in fp32, tied ones once
 model.json          {"model": ModelConfig, "vocab_size": ...}
-tokenizer.model     sentencepiece
+tokenizer.model     sentencepiece; or tokenizer.foreign, one of transformers (llm/tokenizer_file.py)
 """
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from llm.families import Network, make_model
 from llm.files import write_json
 from llm.model import Transformer
 from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import copy_tokenizer, read_tokenizer, tokenizer_in
 
 
 def write_shape(folder: Path, model: ModelConfig, tokenizer: Path, vocab_size: int) -> None:
     """Put down what the weights of this folder belong to."""
-    shutil.copyfile(tokenizer, folder / "tokenizer.model")
+    copy_tokenizer(tokenizer, folder)
     write_json(folder / "model.json", {"model": asdict(model), "vocab_size": vocab_size})
 
 
@@ -61,4 +61,4 @@ def read_network(folder: Path, weights: Path | None = None) -> tuple[Network, To
     """The same for a model of any family."""
     model = make_model(*read_shape(folder))
     load_weights(model, weights or folder / "model.safetensors")
-    return model.eval(), Tokenizer(folder / "tokenizer.model")
+    return model.eval(), read_tokenizer(tokenizer_in(folder))

@@ -18,16 +18,13 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from llm.errors import ArtifactError
-from llm.tokenizer import BOS, RESERVED, TURNS, Tokenizer
+from llm.tokenizer import BOS, GUARD, TURNS, Tokenizer
 
 Role = Literal["system", "user", "assistant"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 END = "<|end|>"
-
-GUARD = "\ufdd0"
-"""Stands behind every "<" of a text in the output of `CHAT_TEMPLATE`."""
 
 CHAT_TEMPLATE = r"""{{- '<|bos|>' }}
 {%- for message in messages %}
@@ -46,6 +43,35 @@ CHAT_TEMPLATE = r"""{{- '<|bos|>' }}
     {{- '<|assistant|>' }}
 {%- endif %}
 """
+
+
+BRACKET = "<"
+"""Begins every control token of ours."""
+
+
+def chat_template(bos: str, brackets: str = BRACKET, texts: Sequence[str] = ()) -> str:
+    """`CHAT_TEMPLATE` for a tokenizer of others.
+
+    brackets: the characters that its control tokens begin with, of which each gets a guard.
+    texts: added tokens that are text, and are to be found.
+    """
+    marked = [(quoted(guarded(one, brackets)), quoted(one)) for one in texts]
+    lift = "".join(f" | replace({marked}, {plain})" for marked, plain in marked if marked != plain)
+    guard = "".join(f" | replace({quoted(one)}, {quoted(one + GUARD)})" for one in brackets)
+    ours = f" | replace({quoted(BRACKET)}, {quoted(BRACKET + GUARD)})"
+    assert ours in CHAT_TEMPLATE, "the template guards brackets"
+    return CHAT_TEMPLATE.replace(quoted(BOS), quoted(bos)).replace(ours, guard + lift)
+
+
+def guarded(text: str, brackets: str) -> str:
+    """What the template makes of a text."""
+    return "".join(one + GUARD if one in brackets else one for one in text)
+
+
+def quoted(text: str) -> str:
+    """A string in Jinja."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return "'" + escaped.replace(GUARD, "\\ufdd0") + "'"
 
 
 class Turn(NamedTuple):
@@ -67,7 +93,7 @@ class Rendered(NamedTuple):
 
 
 class Template:
-    """The chat template on a tokenizer that was trained here."""
+    """The chat template on a tokenizer that has tokens for turns."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = tokenizer.controls
@@ -75,7 +101,7 @@ class Template:
             raise ArtifactError(
                 f"{tokenizer.path}: the tokenizer has no tokens for turns ({' '.join(TURNS)}), so "
                 "it cannot hold a conversation; train the tokenizer and the model that you align "
-                "here, with a tokenizer stage that has no file:"
+                "here, with a tokenizer stage that has no file:, or import a model: kind: import"
             )
         self.tokenizer = tokenizer
         self.bos: int = ids[BOS]
@@ -83,7 +109,7 @@ class Template:
         self.end: int = ids[END]
         """Ends every turn."""
         self.roles: dict[str, int] = {role: ids[f"<|{role}|>"] for role in ROLES}
-        self.never: tuple[int, ...] = tuple(ids[piece] for piece in RESERVED if piece != END)
+        self.never = tuple(dict.fromkeys(id for piece, id in ids.items() if piece != END))
         """Tokens that no answer may hold."""
 
     def render(self, conversation: Conversation) -> Rendered:

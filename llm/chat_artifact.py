@@ -6,19 +6,14 @@ chat_template.jinja, tokenizer.json, tokenizer_config.json   what transformers r
 from pathlib import Path
 
 from llm.artifact import write_shape
-from llm.chat import CHAT_TEMPLATE
 from llm.config import ModelConfig
-from llm.files import write_atomic
-from llm.hf_tokenizer import write_hf_tokenizer
+from llm.hf_tokenizer import TEMPLATE, write_hf_tokenizer
 from llm.tokenizer import Tokenizer
-
-TEMPLATE = "chat_template.jinja"
 
 
 def write_chat_shape(folder: Path, model: ModelConfig, tokenizer: Tokenizer) -> None:
     """Put down what the weights of this folder belong to, and how to talk to them."""
     write_shape(folder, model, tokenizer.path, tokenizer.vocab_size)
-    write_atomic(folder / TEMPLATE, CHAT_TEMPLATE)
     write_hf_tokenizer(tokenizer.path, folder, model.context)
 
 

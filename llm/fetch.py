@@ -9,8 +9,10 @@ from urllib.parse import unquote
 from llm.errors import ArtifactError, DataError
 from llm.filesystem import find, is_uri, open_file
 
-NEEDED = ("model.safetensors", "model.json", "tokenizer.model")
-WANTED = (*NEEDED, "chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
+NEEDED = ("model.safetensors", "model.json")
+TOKENIZERS = ("tokenizer.model", "tokenizer.foreign")
+"""One of them."""
+WANTED = (*NEEDED, *TOKENIZERS, "chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
 
 CACHE = Path.home() / ".cache" / "humpty" / "models"
 
@@ -53,6 +55,8 @@ def checked(folder: Path, place: str) -> Path:
 def missing(place: str, there: object) -> None:
     """Refuse what lacks a file that every model has."""
     lacking = [name for name in NEEDED if name not in there]  # type: ignore[operator]
+    if not any(name in there for name in TOKENIZERS):  # type: ignore[operator]
+        lacking.append(TOKENIZERS[0])
     if lacking:
         raise ArtifactError(
             f"{place}: is no model: it has no {', '.join(lacking)}; give the folder of a finished "

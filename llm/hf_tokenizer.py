@@ -13,59 +13,117 @@ merges); where sentencepiece and the `tokenizers` library differ, the difference
 - Ties of unigram fall alike since scores are rounded (llm.model_file.rounded_scores).
 
 Other models, and word models, get the template and their .model only: `tokenizers` has nothing that
-cuts as they do. Plain JSON: neither transformers nor tokenizers is needed to write it.
+cuts as they do. A tokenizer that came from transformers (llm/foreign_tokenizer.py) goes back as it
+came, with turns, and with the same mark taken away behind whatever its control tokens begin with.
+Plain JSON: neither transformers nor tokenizers is needed to write it.
 """
 
 import base64
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm.chat import CHAT_TEMPLATE, END, GUARD
+from llm.chat import CHAT_TEMPLATE, END, chat_template
 from llm.files import write_atomic, write_json
+from llm.foreign_tokenizer import NAME as FOREIGN
+from llm.foreign_tokenizer import Parts, read_foreign, steps
 from llm.model_file import fields, read_model_file
-from llm.tokenizer import BOS, PAD, RESERVED, SPACE, UNKNOWN, Tokenizer
+from llm.tokenizer import BOS, EOS, GUARD, PAD, RESERVED, SPACE, TURNS, UNKNOWN, Tokenizer
 
 Json = dict[str, Any]
+
+TEMPLATE = "chat_template.jinja"
 
 UNIGRAM, WORD = 1, 3
 """Field model_type of a sentencepiece model; the others are 2, bpe, and 4, char."""
 
 
 def write_hf_tokenizer(tokenizer: Path, folder: Path, context: int) -> bool:
-    """Write what transformers reads; False if there is no exact tokenizer.json for this model."""
-    write_atomic(folder / "chat_template.jinja", CHAT_TEMPLATE)
-    if tokenizer.resolve() != (folder / "tokenizer.model").resolve():
-        shutil.copyfile(tokenizer, folder / "tokenizer.model")
-    description = tokenizer_json(tokenizer)
+    """Write what transformers reads of a chat model; False if there is no exact tokenizer.json."""
+    return write_tokenizer_json(tokenizer, folder, context, chat=True)
+
+
+def write_tokenizer_json(tokenizer: Path, folder: Path, context: int, *, chat: bool) -> bool:
+    """tokenizer.json with its config; False if there is none that gives the same ids.
+
+    chat: whether the model was taught to talk, so that its template belongs to it.
+    """
+    names, template, description = BY_NAME, CHAT_TEMPLATE, None
+    if tokenizer.name.endswith(FOREIGN):
+        parts = read_foreign(tokenizer)
+        names, description = parts.controls, foreign_json(parts, chat)
+        template = template_of(parts)
+    else:
+        description = tokenizer_json(tokenizer, chat)
+        if tokenizer.resolve() != (folder / "tokenizer.model").resolve():
+            shutil.copyfile(tokenizer, folder / "tokenizer.model")
+    if chat:
+        write_atomic(folder / TEMPLATE, template)
     if description is None:
         return False
     write_atomic(folder / "tokenizer.json", json.dumps(description, ensure_ascii=False) + "\n")
-    write_json(folder / "tokenizer_config.json", tokenizer_config(context))
+    write_json(folder / "tokenizer_config.json", tokenizer_config(names, context, chat))
     return True
 
 
-def tokenizer_config(context: int) -> Json:
+BY_NAME = {piece: piece for piece in RESERVED}
+"""Which pieces do the duty of ours in tokenizers trained here."""
+
+
+def tokenizer_config(names: Mapping[str, str], context: int, chat: bool) -> Json:
     """What transformers wants to know besides; a model that has learned to chat ends by END."""
+    unknown = {"unk_token": names[UNKNOWN]} if UNKNOWN in names else {}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": BOS,
-        "eos_token": END,
-        "pad_token": PAD,
-        "unk_token": UNKNOWN,
+        "bos_token": names[BOS],
+        "eos_token": names[END if chat else EOS],
+        "pad_token": names[PAD],
+        **unknown,
         "model_max_length": context,
         "clean_up_tokenization_spaces": False,
     }
 
 
-def tokenizer_json(path: Path) -> Json | None:
-    """The description of a tokenizer, if there is one that gives the same ids."""
+def brackets_of(parts: Parts) -> str:
+    """The characters that control tokens begin with."""
+    return "".join(sorted({one[0] for one in (*parts.specials, *TURNS)}))
+
+
+def foreign_json(parts: Parts, marks: bool) -> Json:
+    """A tokenizer of others; with `marks` it takes those of the template away."""
+    whole: Json = json.loads(parts.description)
+    if not marks:
+        return whole
+    behind = "".join(f"\\{one}" if one in r"\[]^-&" else one for one in brackets_of(parts))
+    mark = {"type": "Replace", "pattern": {"Regex": f"(?<=[{behind}]){GUARD}"}, "content": ""}
+    normalizers = [mark, *steps(whole["normalizer"], "normalizers")]
+    return {**whole, "normalizer": {"type": "Sequence", "normalizers": normalizers}}
+
+
+def is_our_template(text: str, tokenizer: Path) -> bool:
+    """Whether a chat template is the one that would be written for a tokenizer."""
+    if not tokenizer.name.endswith(FOREIGN):
+        return text == CHAT_TEMPLATE
+    return text == template_of(read_foreign(tokenizer))
+
+
+def template_of(parts: Parts) -> str:
+    """The chat template for a tokenizer of others."""
+    return chat_template(parts.controls[BOS], brackets_of(parts), parts.texts)
+
+
+def tokenizer_json(path: Path, marks: bool = True) -> Json | None:
+    """The description of a tokenizer, if there is one that gives the same ids.
+
+    marks: whether it takes those of the template away; a model that has none needs them not.
+    """
     tokenizer = Tokenizer(path)
     proto, model = read_model_file(path)
     sections = fields(proto)
     kind = fields(sections[2]).get(3, UNIGRAM)
-    if not tokenizer.controls or kind == WORD:
+    if not tokenizer.trained_here or kind == WORD:
         return None
     texts = [piece.replace(SPACE, " ") for piece in tokenizer.plain_pieces()]
     symbols = [model.id_to_piece(id) for id in range(len(texts))]
@@ -78,7 +136,9 @@ def tokenizer_json(path: Path) -> Json | None:
         "truncation": None,
         "padding": None,
         "added_tokens": [added_token(id, piece) for id, piece in enumerate(RESERVED)],
-        "normalizer": normalizer(table, bracket(texts, fallback) if kind == UNIGRAM else "<"),
+        "normalizer": normalizer(
+            table, bracket(texts, fallback) if kind == UNIGRAM else "<", marks
+        ),
         # Each U+2581 stands alone, as in llm.tokenizer, which spells it.
         "pre_tokenizer": {
             "type": "Split",
@@ -98,10 +158,12 @@ def added_token(id: int, piece: str) -> Json:
     return {"id": id, "content": piece, **off, "special": True}
 
 
-def normalizer(table: bytes, bracket: str) -> Json:
+def normalizer(table: bytes, bracket: str, marks: bool) -> Json:
     """The template's mark taken away, the model's own table, and "<" as pieces write it."""
     behind = {"Regex": f"(?<=<){GUARD}"}  # the "<" is left alone, so that its offset stays true
-    steps: list[Json] = [{"type": "Replace", "pattern": behind, "content": ""}]
+    steps: list[Json] = []
+    if marks:
+        steps.append({"type": "Replace", "pattern": behind, "content": ""})
     if table:
         # The table alone would do, but `tokenizers` loses marks and does not compose kana with it.
         encoded = base64.b64encode(table).decode()

@@ -6,7 +6,7 @@ generated code has to fit the installed version.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,3 +102,16 @@ def varint(message: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 128:
             return value, at
+
+
+def with_controls(proto: bytes, names: Iterable[str]) -> bytes:
+    """The same model with control symbols behind its pieces: repeated fields may be appended."""
+
+    def message(name: str) -> bytes:
+        text = name.encode()
+        assert len(text) < 100, "lengths are written in one byte"
+        # piece (1), score 0 as a float (2), type 3: control (3)
+        piece = b"\x0a" + bytes([len(text)]) + text + b"\x15" + bytes(4) + b"\x18\x03"
+        return b"\x0a" + bytes([len(piece)]) + piece
+
+    return proto + b"".join(map(message, names))

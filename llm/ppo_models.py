@@ -22,6 +22,7 @@ from llm.reward import Normaliser, Scorer, read_scorer
 from llm.roles import Judge, Manner, RewardModel, RewardRule
 from llm.rules import load_rule
 from llm.run import Setting
+from llm.tokenizer_file import tokenizer_in
 
 
 class ActorCritic(nn.Module):
@@ -72,7 +73,7 @@ def read_reward(task: PpoTask, template: Template, on: Setting) -> RewardModel |
 
 def read_fitting_scorer(task: PpoTask) -> tuple[Scorer, Normaliser]:
     """A task's reward model, if it reads the very tokens that the policy writes."""
-    policy, reward = (Path(folder) / "tokenizer.model" for folder in (task.policy, task.reward))
+    policy, reward = (tokenizer_in(Path(folder)) for folder in (task.policy, task.reward))
     scorer, normaliser = read_scorer(Path(task.reward))
     if policy.read_bytes() != reward.read_bytes():
         raise ArtifactError(

@@ -15,6 +15,7 @@ import torch
 
 from llm.alone import train_alone
 from llm.artifact import write_model, write_shape
+from llm.checkpoint import load_weights
 from llm.complete import complete
 from llm.config import SamplingConfig
 from llm.data import Block, Cursor, require_training_text
@@ -25,7 +26,7 @@ from llm.outside import Outside
 from llm.run import Run, Setting
 from llm.size import flops_per_token
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
-from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer
 from llm.train import Portion
 from llm.units import units_of
 
@@ -37,10 +38,12 @@ class Pretraining:
 
     def __init__(self, task: PretrainTask, setting: Setting) -> None:
         self.task, self.setting = task, setting
-        self.tokenizer = Tokenizer(task.tokenizer)
+        self.tokenizer = read_tokenizer(task.tokenizer)
         self.text = held_out_of(task, self.tokenizer)
         torch.manual_seed(task.seed)
         model = make_model(task.model, self.tokenizer.vocab_size)
+        if task.start:
+            load_weights(model, Path(task.start) / "model.safetensors")
         self.module = model.to(setting.world.device)
         self.flops = flops_per_token(task.model, self.tokenizer.vocab_size)
         subject = Subject(task, setting, self.tokenizer, self.module)

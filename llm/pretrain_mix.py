@@ -15,6 +15,7 @@ from llm.errors import ArtifactError
 from llm.model import Transformer
 from llm.run import Setting
 from llm.task import read_task, sequences_of
+from llm.tokenizer_file import tokenizer_in
 from llm.train import autocast
 
 
@@ -27,7 +28,7 @@ class PretrainMix:
         self.task, self.on, self.micro_batch = read_task(task), on, micro_batch
         shape = replace(self.task.model, context=min(self.task.model.context, context))
         self.task = replace(self.task, model=shape)
-        own, others = policy / "tokenizer.model", Path(self.task.tokenizer)
+        own, others = tokenizer_in(policy), Path(self.task.tokenizer)
         if own.read_bytes() != others.read_bytes():
             raise ArtifactError(
                 f"{task}: pretrains with another tokenizer ({others}) than the policy's ({own}); "

@@ -17,6 +17,7 @@ from llm.held_out import HeldOut, held_out
 from llm.order import Epochs, Order, mixture, units_per_position
 from llm.permutation import Permutation
 from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer
 from llm.tokens import TokenCache
 from llm.units import Units, units_of
 
@@ -41,6 +42,8 @@ class PretrainTask:
     """What is learned from the text (`llm.objective`)."""
     tokens: str = ""
     """Folder of the text's tokens (`llm.tokens`); empty: the text is tokenised on the way."""
+    start: str = ""
+    """The artifact whose model is trained on; empty: a fresh model."""
 
     @property
     def checkpoints(self) -> Path:
@@ -70,7 +73,7 @@ def from_json(kind: Any, record: Any) -> Any:
 
 def sequences_of(task: PretrainTask) -> Sequences:
     """The training sequences of a task."""
-    units, tokenizer = units_of(task.data), Tokenizer(task.tokenizer)
+    units, tokenizer = units_of(task.data), read_tokenizer(task.tokenizer)
     text = text_of(task, units, tokenizer)
     order = order_of(task, units, text)
     end, padding = end_of(task, order, text)

@@ -31,6 +31,9 @@ TURNS = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 RESERVED = (UNKNOWN, BOS, EOS, PAD, *TURNS)
 """Pieces with ids 0 to 7 in every tokenizer trained here."""
 
+GUARD = "\ufdd0"
+"""Stands behind every bracket of a text that the chat template has written (llm/chat.py)."""
+
 SPACE = "\u2581"
 """How sentencepiece writes a space inside a piece."""
 
@@ -46,7 +49,7 @@ class Tokenizer:
         self.path = Path(path)
         proto, self._model = read_model_file(self.path)
         self.vocab_size: int = self._model.vocab_size()
-        self.unknown: int = self._model.unk_id()
+        self.unknown: int | None = self._model.unk_id()
         self.eos: int = self._model.eos_id()
         self.bos = existing(self._model.bos_id())
         self.pad = existing(self._model.pad_id())
@@ -89,9 +92,23 @@ class Tokenizer:
         return b"".join(map(Decoder(self).bytes, ids)).decode(errors="replace")
 
     @property
+    def trained_here(self) -> bool:
+        """Whether it is one of `llm.tokenizer_trainer`, reserved pieces first."""
+        return self._ours
+
+    @property
     def controls(self) -> dict[str, int]:
-        """Ids of the reserved pieces in a tokenizer trained here; none in those of others."""
-        return {piece: id for id, piece in enumerate(RESERVED)} if self._ours else {}
+        """Ids of the reserved pieces, or what does their duty in a tokenizer of others.
+
+        None of them if there are no tokens for turns: `llm.model_file.with_turns` adds them.
+        """
+        if self._ours:
+            return {piece: id for id, piece in enumerate(RESERVED)}
+        turns = {turn: self._model.piece_to_id(turn) for turn in TURNS}
+        if not all(self._model.is_control(id) for id in turns.values()):
+            return {}
+        bos, pad = (self.eos if id is None else id for id in (self.bos, self.pad))
+        return {BOS: bos, EOS: self.eos, PAD: pad, **turns}
 
     @property
     def unwritten(self) -> tuple[int, ...]:
@@ -102,6 +119,10 @@ class Tokenizer:
     def piece_bytes(self, id: int) -> bytes:
         """The bytes that a token stands for: none for control symbols, maybe half a character."""
         return self._bytes[id]
+
+    def piece(self, id: int) -> str:
+        """What a token is called in the tokenizer's file."""
+        return self._model.id_to_piece(id)
 
     def plain_pieces(self) -> list[str]:
         """The characters in each token; none in control symbols, bytes and the unknown token."""
@@ -122,7 +143,8 @@ class Tokenizer:
         table = [piece.replace(SPACE, " ").encode() for piece in self.plain_pieces()]
         for byte, id in self._spelling.items():
             table[id] = bytes([byte])
-        table[self.unknown] = self._model.decode([self.unknown]).encode()
+        if self.unknown is not None:
+            table[self.unknown] = self._model.decode([self.unknown]).encode()
         return table
 
     @property
@@ -164,7 +186,10 @@ class Tokenizer:
     def _spell(self, text: str) -> list[int]:
         """A text as bytes, or as one unknown token."""
         spelling = self._spelling
-        return [spelling[byte] for byte in text.encode()] if spelling else [self.unknown]
+        if spelling:
+            return [spelling[byte] for byte in text.encode()]
+        assert self.unknown is not None, "sentencepiece models have an unknown token"
+        return [self.unknown]
 
     def _with_marks(self, texts: Sequence[str]) -> list[int]:
         """Which texts hold U+2581, that sentencepiece would take for spaces."""
@@ -182,7 +207,7 @@ def whole_characters(texts: Iterable[str]) -> Iterator[None]:
     """Explains the failure of sentencepiece where a text is no UTF-8."""
     try:
         yield
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, UnicodeError) as error:
         if not any(HALF_PAIR.search(text) for text in texts):
             raise
         raise DataError(
@@ -219,7 +244,7 @@ class Decoder:
         piece = self._tokenizer._bytes[id]
         if not self._strips or not piece:
             return piece
-        mark = piece.startswith(b" ") and self._tokenizer._model.id_to_piece(id).startswith(SPACE)
+        mark = piece.startswith(b" ") and self._tokenizer.piece(id).startswith(SPACE)
         rest = piece[1:] if mark else piece
         self._strips = not rest and (not mark or self._tokenizer._format.strips_all)
         return rest

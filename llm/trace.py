@@ -19,7 +19,7 @@ from llm.layout import Layout
 from llm.shards import Unit
 from llm.step_log import Span, read_spans
 from llm.task import sequences_of
-from llm.tokenizer import Tokenizer
+from llm.tokenizer_file import read_tokenizer
 from llm.units import Units, units_of
 
 
@@ -80,7 +80,7 @@ def step_content(folder: Path, step: int) -> list[Part]:
     if step not in spans:
         raise ArtifactError(f"{folder}: step {step} is not logged; there are 1 to {max(spans)}")
     sequences, units, span = sequences_of(task), units_of(task.data), spans[step]
-    tokenizer = Tokenizer(task.tokenizer)
+    tokenizer = read_tokenizer(task.tokenizer)
     names: dict[int, list[str]] = {}
     parts: list[Part] = []
     for position in range(span.first.position, span.after.position + 1):

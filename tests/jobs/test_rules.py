@@ -59,7 +59,7 @@ def test_reserved_tokens_are_as_many_as_the_tokenizer_reserves() -> None:
         (
             ["stages.generate.from=tokenizer"],
             "stages.generate.from: 'tokenizer' is a tokenizer stage; "
-            "must be a pretrain, sft, dpo or ppo stage: pretrain",
+            "must be a pretrain, sft, dpo, ppo or import stage: pretrain",
         ),
         (
             ["stages.pretrain.tokenizer=generate"],  # generate builds on pretrain: a circle

@@ -125,14 +125,15 @@ stages:
         "x.yaml:6: data.text: 1 is not allowed; must be text",
         "x.yaml:8: stages.tokenizer.kind: 'tokeniser' is not allowed; did you mean 'tokenizer'? "
         "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, serve, "
-        "sweep, scaling",
+        "import, export, sweep, scaling",
         "x.yaml:8: stages.tokenizer.model: 'unigrm' is not allowed; did you mean 'unigram'? "
         "must be one of unigram, bpe, char, word",
         "x.yaml:11: stages.pretrain.tokenizer: 'tokenise' is not a stage of this file; "
         "did you mean 'tokenizer'? must be a tokenizer stage: tokenizer",
         "x.yaml:12: stages.pretrain.depth: unknown key; it belongs under stages.pretrain.model; "
-        "allowed: kind, tokenizer, corpus, cache, model, prompt, batch, micro_batch, precision, "
-        "validate_every, log_every, optim, checkpoint, faults, tokens, steps, epochs, short_start",
+        "allowed: kind, tokenizer, from, corpus, cache, model, prompt, batch, micro_batch, "
+        "precision, validate_every, log_every, optim, checkpoint, faults, tokens, steps, epochs, "
+        "short_start",
         "x.yaml:13: stages.pretrain.steps: 2.5 is not allowed; "
         "must be a whole number greater than 0, or auto",
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "
@@ -160,14 +161,15 @@ stages:
         (
             "    tokenizer: tokenizer\n",
             "",
-            "x.yaml:6: stages.pretrain.tokenizer: missing: Name of the tokenizer stage.",
+            "x.yaml:6: stages.pretrain.tokenizer: missing: name a tokenizer stage, or "
+            "with `from` a model to train on",
         ),
         (
             "{kind: tokenizer}",
             "{vocab_size: 300}",
             "x.yaml:5: stages.tokenizer.kind: missing: what the stage does; "
             "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, serve, "
-            "sweep, scaling",
+            "import, export, sweep, scaling",
         ),
         (
             "{kind: tokenizer}",
@@ -261,7 +263,9 @@ def typos(file: Path) -> Iterator[Typo]:
 
 def is_named_by_nobody(typo: Typo) -> bool:
     """The last stages and a source may be called anything."""
-    last = ("dpo", "ppo") if typo.file.stem == "chat" else ("generate", "python", "ladder")
+    last = (
+        ("dpo", "ppo") if typo.file.stem == "chat" else ("generate", "python", "ladder", "export")
+    )
     return typo.key in (*last, "serve")
 
 
@@ -274,7 +278,7 @@ def test_a_typo_in_any_key_of_a_shipped_file_is_put_right(write: Write) -> None:
         with pytest.raises(SpecError) as error:
             load(write(typo.text))
         message = str(error.value)
-        stages = ("corpus", "tokenizer", "pretrain", "sft", "reward", "ppo")
+        stages = ("corpus", "tokenizer", "llama", "pretrain", "sft", "reward", "ppo")
         if typo.key in stages and f"'{typo.key}' is not a stage" in message:
             right += f"did you mean '{typo.broken}'" in message  # the name of a stage
         else:

@@ -6,8 +6,10 @@ import fsspec
 import pytest
 
 from llm.errors import ArtifactError
-from llm.fetch import NEEDED, fetch
+from llm.fetch import NEEDED as ALWAYS
+from llm.fetch import TOKENIZERS, fetch
 
+NEEDED = (*ALWAYS, TOKENIZERS[0])
 FILES = {name: name.encode() for name in (*NEEDED, "chat_template.jinja", "manifest.json")}
 
 

@@ -36,8 +36,8 @@ from llm.config import (
 )
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
-from llm.presets import Preset
 from llm.exchange_config import ExportConfig, ImportConfig
+from llm.presets import Preset
 from tune.config import ScalingConfig, SweepConfig
 
 PYDOC = "pydoc://"

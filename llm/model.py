@@ -24,13 +24,11 @@ from llm.attention import (
     rotation_table,
 )
 from llm.config import ModelConfig
-from llm.loss import next_token_loss
+from llm.init import initialize
+from llm.loss import Drift, head_loss
 
 EPSILON = 1e-5
 """Guard of the norms against division by zero (GPT-2, Llama 2)."""
-
-INIT_STD = 0.02
-"""Spread of fresh weights (GPT-2)."""
 
 
 class Transformer(nn.Module):
@@ -49,6 +47,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = make_norm(config)
         self.head = None if config.tied else nn.Linear(config.width, vocab_size, bias=False)
+        self.drift: Drift | None = None
         initialize(self)
 
     def forward(
@@ -70,7 +69,7 @@ class Transformer(nn.Module):
         if weights is not None:  # the head is spared what does not count
             counts = weights != 0
             features, targets, weights = features[counts], targets[counts], weights[counts]
-        return next_token_loss(self.logits(features), targets, weights)
+        return head_loss(features, self.head_weight, targets, weights, self.drift)
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Sum in fp32 of the losses of all targets other than -1."""
@@ -95,7 +94,12 @@ class Transformer(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""
-        return F.linear(features, (self.head or self.embedding).weight)
+        return F.linear(features, self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, D)."""
+        return (self.head or self.embedding).weight
 
     def cache(self, batch: int = 1) -> KVCache:
         """An empty cache in the precision that this model computes in right now."""
@@ -223,18 +227,3 @@ def wave_table(context: int, width: int) -> Tensor:
 
 
 POSITIONS = {"rotary": Rotary, "learned": Learned, "sinusoidal": Sinusoidal}
-
-
-def initialize(model: Transformer) -> None:
-    """Fresh weights from torch's global generator.
-
-    All matrices N(0, 0.02), except those that write into the residual stream: its variance would
-    grow with the 2 x depth of them, so they are divided by that number's root (GPT-2, section 2.3).
-    """
-    residual_std = INIT_STD / math.sqrt(2 * model.config.depth)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif parameter.dim() > 1:
-            std = residual_std if name.endswith("out.weight") else INIT_STD
-            nn.init.normal_(parameter, std=std)

@@ -5,7 +5,7 @@ before anything runs, so the code that reads these records only ever sees number
 The string below a field is its help: it goes into the JSON Schema and the README.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -131,6 +131,28 @@ class TokenizerConfig:
 
 
 @record
+class RopeConfig:
+    """Rotary positions, and how they are stretched beyond the context of an earlier training."""
+
+    base: Annotated[float, Gt(1)] = 10_000.0
+    """Tokens, divided by 2 pi, in which the slowest pair of features turns once."""
+    scaling: Literal["none", "linear", "llama3"] = "none"
+    """linear: all pairs turn `factor` times slower (Chen et al. 2023); llama3: only slow ones."""
+    factor: Annotated[float, Ge(1)] = 1.0
+    """How much slower."""
+    original_context: CountOrZero = 0
+    """Tokens of the context of the training before; needed by llama3."""
+    low_freq_factor: Rate = 1.0
+    """llama3: pairs with fewer turns than this in the original context are slow."""
+    high_freq_factor: Rate = 4.0
+    """llama3: pairs with more turns than this in the original context stay as they are."""
+
+
+GATED = ("swiglu", "geglu")
+"""MLPs with a second map into their hidden features."""
+
+
+@record
 class ModelConfig:
     """A decoder-only transformer. `depth` alone is enough: the rest follows from it."""
 
@@ -140,18 +162,28 @@ class ModelConfig:
     """Features per token; auto: 64 x depth."""
     heads: Auto[Count] = auto
     """Attention heads; auto: one for every 64 of width."""
+    kv_heads: Auto[Count] = auto
+    """Heads of keys and values, each for as many neighbouring heads; auto: as many as heads."""
     hidden: Auto[Count] = auto
-    """Features inside the MLP; auto: 4 x width (gelu), 8/3 x width up to a 64th (swiglu)."""
+    """Features inside the MLP; auto: 8/3 x width up to a 64th if it is gated, else 4 x width."""
     context: Count = 512
     """Tokens the model sees at once."""
     positions: Literal["rotary", "learned", "sinusoidal"] = "rotary"
     """How the model knows where a token stands."""
+    rope: RopeConfig = field(default_factory=RopeConfig)
+    """Rotary positions."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Normalisation before attention, MLP and head."""
-    mlp: Literal["swiglu", "gelu"] = "swiglu"
-    """Non-linearity of the MLP."""
+    norm_eps: Rate = 1e-5
+    """Guard of the norms against division by zero."""
+    qk_norm: bool = False
+    """Normalise every head's queries and keys before they are compared (Henry et al. 2020)."""
+    mlp: Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu2"] = "swiglu"
+    """Non-linearity of the MLP; swiglu and geglu are gated, relu2 is squared."""
     bias: bool = False
     """Additive terms in linear layers and layer norms."""
+    qkv_bias: Auto[bool] = auto
+    """Additive terms in the map to queries, keys and values; auto: as `bias` says."""
     tied: bool = True
     """Output head shares the token embedding's weights."""
     dropout: ShareBelowOne = 0.0
@@ -161,6 +193,19 @@ class ModelConfig:
     init: Literal["gpt2", "fan_in"] = "gpt2"
     """Fresh weights: all of one spread (gpt2), or by a matrix's inputs, so that narrow and deep
     models learn as well, with layers that add nothing at first (fan_in)."""
+
+    def __post_init__(self) -> None:
+        """What follows from another field is filled in, also for artifacts from before it."""
+        if self.kv_heads == auto:
+            object.__setattr__(self, "kv_heads", self.heads)
+        if self.qkv_bias == auto:
+            object.__setattr__(self, "qkv_bias", self.bias)
+
+
+def model_from_json(record: Mapping[str, Any]) -> ModelConfig:
+    """A model as an artifact describes it; fields that it does not know have their defaults."""
+    rope = RopeConfig(**record.get("rope", {}))
+    return ModelConfig(**{**record, "rope": rope})
 
 
 @record

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 IGNORED = -1
 """Target of a position that has nothing to predict."""
@@ -30,21 +29,25 @@ ROWS = 256
 class Drift:
     """How far the softmax's sum Z is from 1: what `price` (PaLM's z-loss) is put on.
 
-    The sum of log^2 Z gathers until it is taken; the loss is that of the targets alone.
+    It is minimised with the loss, which is that of the targets alone; sums gather here, until they
+    are taken.
     """
 
     def __init__(self, price: float) -> None:
         self.price = price
         self.squares: Tensor | float = 0.0
+        self.count: Tensor | float = 0.0
 
-    def add(self, squares: Tensor) -> None:
-        """Remember a sum of log^2 Z over targets."""
+    def add(self, squares: Tensor, count: Tensor) -> None:
+        """Remember a sum of log^2 Z over so many targets."""
         self.squares = self.squares + squares
+        self.count = self.count + count
 
-    def take(self) -> float:
-        """The sum since it was last taken."""
-        squares, self.squares = float(self.squares), 0.0
-        return squares
+    def take(self) -> tuple[float, float]:
+        """Both sums since they were last taken, the first times its price."""
+        sums = self.price * float(self.squares), float(self.count)
+        self.squares = self.count = 0.0
+        return sums
 
 
 def head_loss(
@@ -71,7 +74,7 @@ def head_loss(
     wanted = (learns and features.requires_grad, learns and weight.requires_grad)
     loss, squares = HeadLoss.apply(features, weight, targets, counts, price, wanted)
     if price:
-        drift.add(squares)  # type: ignore[union-attr]
+        drift.add(squares, counts.sum())  # type: ignore[union-attr]
     return loss
 
 

@@ -56,7 +56,7 @@ def tokenizer(stage: TokenizerStage) -> TokenizerStage:
 
 
 def model(config: ModelConfig) -> ModelConfig:
-    """So much of width for every layer, a head for every 64 of width, 8 width squared in the MLP."""
+    """A layer has `aspect` of width, a head for every 64 of it, 8 width squared in the MLP."""
     width = config.aspect * config.depth if config.width == auto else config.width
     heads = max(1, width // 64) if config.heads == auto else config.heads
     hidden = config.hidden
@@ -111,7 +111,8 @@ def aligned(stage: ExampleStage, config: ModelConfig, vocab: int, workers: int) 
     """An alignment of a model with this vocabulary. How many steps epochs make is known later."""
     count = active_parameters(config, vocab)
     batch = ALIGNED_BATCH[stage.kind] if stage.batch == auto else stage.batch
-    rate = stage.optim.lr if stage.optim.lr != auto else kaplan(count) * ALIGNED_LR[stage.kind]
+    usual = kaplan(count) * OF_KAPLAN[stage.optim.kind] * ALIGNED_LR[stage.kind]
+    rate = stage.optim.lr if stage.optim.lr != auto else usual
     lr = float(f"{rate:.2e}")
     stage = replace(stage, batch=batch, optim=replace(stage.optim, lr=lr))  # type: ignore[arg-type]
     if isinstance(stage, PpoStage):
@@ -210,8 +211,10 @@ CONTINUED_LR = ALIGNED_LR["sft"]
 
 
 def optim(config: OptimConfig, steps: int, count: int, share: float = 1.0) -> OptimConfig:
-    """Kaplan's learning rate, to three digits; warm-up takes half of a very short run at most."""
-    lr = config.lr if config.lr != auto else kaplan(count) * share
+    """Kaplan's learning rate, or a share of it, to three digits; warm-up takes half of a very short
+    run at most."""
+    usual = kaplan(count) * OF_KAPLAN[config.kind] * share
+    lr = config.lr if config.lr != auto else usual
     warmup = min(max(10, math.ceil(steps / 50)), steps // 2)
     return replace(
         config,
@@ -223,6 +226,11 @@ def optim(config: OptimConfig, steps: int, count: int, share: float = 1.0) -> Op
 def kaplan(count: int) -> float:
     """The learning rate of a pretraining (Kaplan et al. 2020, appendix D.6)."""
     return max(1e-5, 0.003239 - 0.0001395 * math.log(count))
+
+
+OF_KAPLAN = {"adamw": 1.0, "muon": 1.0, "lion": 0.2, "adafactor": 10.0}
+"""Rates of optimizers as shares of the rule, which is Adam's: Muon is scaled to it (llm/muon.py),
+Lion's entries all move by the whole rate, Adafactor's by a share of the weights: 1e-2 is usual."""
 
 
 def checkpoint(config: CheckpointConfig, every: int) -> CheckpointConfig:

@@ -9,7 +9,7 @@ from jobs.spec import AnyStage, PretrainStage
 from llm.config import LoopConfig, ModelConfig
 from llm.memory import Kernels, Layout, memory, processor_kernels, saved
 from llm.processor import has_tiles, multiplies_bf16
-from llm.size import flops_per_token, like_decoder, parameters
+from llm.size import flops_per_token, kept_by, like_decoder, parameters
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """Training speed of one CPU core where no earlier run tells (4M parameters, bf16, EPYC: 78e9)."""
@@ -68,6 +68,7 @@ def worker_memory(
         rounds=-(-loop.batch // (loop.micro_batch * workers)),
         workers=workers,
         shards=workers if cluster.strategy == "fsdp" else 1,
+        moments=kept_by(loop.optim, model, vocab),
     )
     if cluster.gpus_per_worker:
         parts = memory(model, vocab, layout, Kernels(compute=4 if loop.precision == "fp32" else 2))

@@ -16,12 +16,12 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.spec import REFERENCES, AnyStage, as_json
-from llm.config import FaultsConfig, ModelConfig
+from llm.config import FaultsConfig, ModelConfig, OptimConfig
 
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
-OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch")
+OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch", "statistics")
 """What changes no training."""
 
 AMOUNTS = {
@@ -61,8 +61,8 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         made = without(made, path.split("."))
     if made.get("faults") == asdict(FaultsConfig()):
         del made["faults"]  # it leaves out no update, so results are those of before there was it
-    if made.get("optim", {}).get("lr_width") == 0:
-        made = without(made, ("optim", "lr_width"))  # likewise
+    if "optim" in made:
+        made["optim"] = without_usual(made["optim"], later_of_optim())
     if stage["kind"] == "pretrain":
         made["model"] = architecture(made["model"])
         if made.get("objective") in ("auto", "next_token"):
@@ -70,11 +70,14 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code", "experts")
+LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code", "experts", "init")
 """Fields of a model that came after the format; their defaults are what there was before them."""
 
 OF_EXPERTS = ("experts_per_token", "balance")
 """Fields that mean nothing without experts."""
+
+LATER_OF_OPTIM = ("kind", "lr_width", "momentum", "ema", "z_loss")
+"""Like LATER, of an optimizer."""
 
 
 def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +88,18 @@ def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
     if not model.get("experts"):
         before |= {key: model.get(key) for key in OF_EXPERTS}
     before["preset"] = model.get("preset")
-    return {key: value for key, value in model.items() if before.get(key, ...) != value}
+    return without_usual(model, before)
+
+
+def later_of_optim() -> dict[str, Any]:
+    """Fields of an optimizer that came after the format, and what there was before them."""
+    usual = asdict(OptimConfig())
+    return {key: usual[key] for key in LATER_OF_OPTIM}
+
+
+def without_usual(record: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without the fields that have their usual value."""
+    return {key: value for key, value in record.items() if usual.get(key, ...) != value}
 
 
 def without(value: Any, path: Sequence[str]) -> Any:

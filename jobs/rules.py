@@ -17,6 +17,7 @@ from jobs.family_rules import of_families, of_family
 from jobs.graph import DATA, order
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
+from jobs.optim_rules import of_optim
 from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
@@ -70,6 +71,9 @@ def of_spec(spec: SpecFile) -> Findings:
     for name, stage in spec.stages.items():
         for keys, message in of_stage(stage, spec.cluster.most_workers):
             yield ("stages", name, *keys), message
+        if isinstance(stage, LoopConfig):
+            for keys, message in of_optim(stage, spec.cluster.strategy):
+                yield ("stages", name, *keys), message
 
 
 def of_names(spec: SpecFile) -> Findings:

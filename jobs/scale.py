@@ -16,7 +16,7 @@ from llm.goodput import Costs, best_interval, between_falls, goodput
 from llm.gpus import GPUS_PER_NODE, Gpu, known_gpu
 from llm.layouts import Proposal, proposals
 from llm.memory import saved
-from llm.size import like_decoder, parameters
+from llm.size import kept_by, like_decoder, parameters
 
 HOST_COPY = 20e9
 """Bytes a second from a GPU to its host's memory, which a save waits for (PCIe 4.0, pinned)."""
@@ -158,11 +158,12 @@ def worked_out(stage: StagePlan, plan: Plan, machines: Machines) -> OnPaper:
             f"stages.{stage.name}.batch={machines.workers}, which changes the training"
         )
     model = like_decoder(pretrain.model)
-    found = proposals(model, vocab, pretrain.batch, machines.workers, machines.gpu)
+    moments = kept_by(pretrain.optim, model, vocab)
+    found = proposals(model, vocab, pretrain.batch, machines.workers, machines.gpu, moments)
     best = found[0]
     copied = saved(model, vocab, best.layout)
     count = sum(parameters(pretrain.model, vocab).values())
-    written = 12 * count / (machines.nodes if best.layout.shards > 1 else 1)
+    written = 4 * (1 + moments) * count / (machines.nodes if best.layout.shards > 1 else 1)
     speed = None
     if pretrain.epochs is None:
         speed = best.tokens / best.seconds * bytes_per_token(pretrain, plan)

@@ -210,6 +210,9 @@ class ModelConfig:
     """How many of them a token goes to."""
     balance: RateOrZero = 0.01
     """Price of uneven use of the experts by a sequence; the loss is reported without it."""
+    init: Literal["gpt2", "fan_in"] = "gpt2"
+    """Fresh weights: all of one spread (gpt2), or by a matrix's inputs, so that narrow and deep
+    models learn as well, with layers that add nothing at first (fan_in)."""
 
     def __post_init__(self) -> None:
         """What follows from another field is filled in, also for artifacts from before it."""
@@ -245,15 +248,21 @@ def model_from_json(record: Mapping[str, Any]) -> ModelConfig:
 
 @record
 class OptimConfig:
-    """AdamW and its learning-rate schedule."""
+    """The optimizer and its learning-rate schedule."""
 
+    kind: Literal["adamw", "muon", "lion", "adafactor"] = "adamw"
+    """Who updates weights: AdamW; Muon for matrices inside layers and AdamW for the rest; Lion,
+    with one moment; Adafactor, with next to none."""
     lr: Auto[Rate] = auto
-    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020)."""
+    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020), a fifth
+    of it for lion, ten times it for adafactor, whose rate is relative to the weights."""
     lr_width: CountOrZero = 0
-    """Width that `lr` is meant for: matrices inside layers learn at lr x lr_width / width, so the
-    best rate stays put when the model grows (Yang et al. 2022); 0: all learn at lr."""
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    """After warm-up: half a cosine, stable then linear decay, or no change."""
+    """Width that `lr` is meant for: matrices inside layers learn at lr x lr_width / width (muon: at
+    the root of that), so the best rate stays put when the model grows (Yang et al. 2022); 0: all
+    learn at lr."""
+    schedule: Literal["cosine", "linear", "inverse_sqrt", "wsd", "constant"] = "cosine"
+    """After warm-up: half a cosine, a line, the root of warmup / step (without final_lr), stable
+    then linear decay, or no change."""
     warmup: Auto[CountOrZero] = auto
     """Steps of linear warm-up; auto: a 50th of all steps, at least 10."""
     decay: Share = 0.2
@@ -261,13 +270,21 @@ class OptimConfig:
     final_lr: Share = 0.1
     """Learning rate at the end, as a share of the peak."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
-    """Decay rates of AdamW's two moments."""
+    """Decay rates of AdamW's two moments, or Lion's: for its step and its moment."""
+    momentum: ShareBelowOne = 0.95
+    """Decay rate of Muon's moment."""
     eps: Rate = 1e-8
     """AdamW's guard against division by zero."""
     weight_decay: RateOrZero = 0.1
     """Decay of matrices and embeddings; vectors (norms, biases) never decay."""
     clip: RateOrZero = 1.0
     """Largest gradient norm; 0 clips nothing."""
+    ema: ShareBelowOne = 0.0
+    """Decay of an average of the weights over the steps, which is validated and becomes the
+    finished model: 0.999 remembers a thousand steps; 0: none."""
+    z_loss: RateOrZero = 0.0
+    """Price of the squared logarithm of the softmax's sum, which keeps logits from drifting; PaLM
+    1e-4. Reported apart from the loss; 0: none."""
 
 
 @record
@@ -324,6 +341,8 @@ class LoopConfig:
     """Steps between validations; auto: a 10th of all steps."""
     log_every: Count = 10
     """Steps between progress lines."""
+    statistics: CountOrZero = 0
+    """Steps between figures of every layer: gradients, weights, updates, activations; 0: none."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

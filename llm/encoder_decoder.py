@@ -20,9 +20,10 @@ from llm.attention import Attention, attend
 from llm.config import ModelConfig
 from llm.encoder import seen_by_all
 from llm.hidden import rows_of_embedding
-from llm.loss import IGNORED, next_token_loss
+from llm.init import initialize
+from llm.loss import IGNORED, Drift, head_loss
 from llm.mlp import make_mlp
-from llm.model import Block, initialize, make_norm
+from llm.model import Block, make_norm
 from llm.positions import POSITIONS
 
 
@@ -48,6 +49,7 @@ class EncoderDecoder(nn.Module):
         self.from_code = nn.Linear(config.code, config.width) if config.code else None
         self.decoder = Stack(config, DecoderBlock)
         self.head = None if config.tied else nn.Linear(config.width, self.vocab_size, bias=False)
+        self.drift: Drift | None = None
         initialize(self)
 
     def forward(
@@ -65,7 +67,7 @@ class EncoderDecoder(nn.Module):
         if targets is None:
             return self.logits(features)
         counts = targets != IGNORED  # the head is spared what does not count
-        return next_token_loss(self.logits(features[counts]), targets[counts])
+        return head_loss(features[counts], self.head_weight, targets[counts], drift=self.drift)
 
     def read(self, ids: Tensor, real: Tensor | None = None) -> Memory:
         """A text as the decoder sees it."""
@@ -83,7 +85,12 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""
-        return F.linear(features, (self.head or self.embedding).weight)
+        return F.linear(features, self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(V, D)."""
+        return (self.head or self.embedding).weight
 
 
 def mean(x: Tensor, real: Tensor | None) -> Tensor:

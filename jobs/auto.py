@@ -20,7 +20,7 @@ from jobs.spec import (
     ServeStage,
     TokenizerStage,
 )
-from llm.config import CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
+from llm.config import GATED, CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
 from llm.size import parameters
 from tune.config import ResourcesConfig
 
@@ -52,7 +52,7 @@ def model(config: ModelConfig) -> ModelConfig:
     heads = max(1, width // 64) if config.heads == auto else config.heads
     hidden = config.hidden
     if hidden == auto:
-        hidden = 4 * width if config.mlp == "gelu" else 64 * math.ceil(8 * width / 3 / 64)
+        hidden = 64 * math.ceil(8 * width / 3 / 64) if config.mlp in GATED else 4 * width
     return replace(config, width=width, heads=heads, hidden=hidden)
 
 

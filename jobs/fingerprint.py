@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.spec import REFERENCES, AnyStage, as_json
-from llm.config import FaultsConfig
+from llm.config import FaultsConfig, ModelConfig
 
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
@@ -61,7 +61,21 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         del made["faults"]  # it leaves out no update, so results are those of before there was it
     if made.get("optim", {}).get("lr_width") == 0:
         made = without(made, ("optim", "lr_width"))  # likewise
+    if stage["kind"] == "pretrain":
+        made["model"] = architecture(made["model"])
     return made
+
+
+LATER = ("rope", "norm_eps", "qk_norm")
+"""Fields of a model that came after the format; their defaults are what there was before them."""
+
+
+def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model without what only says what was always so."""
+    usual = asdict(ModelConfig())
+    usual |= {"kv_heads": model["heads"], "qkv_bias": model["bias"]}
+    told = (*LATER, "kv_heads", "qkv_bias")
+    return {key: value for key, value in model.items() if key not in told or value != usual[key]}
 
 
 def without(value: Any, path: Sequence[str]) -> Any:

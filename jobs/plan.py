@@ -41,7 +41,7 @@ from jobs.spec import (
     TokensStage,
     references,
 )
-from llm.config import ModelConfig
+from llm.config import ModelConfig, model_from_json
 from llm.size import parameters
 
 
@@ -188,7 +188,7 @@ def searched(
     plan = judged(plan, facts, builds_on)
     best = plan.metrics.get("best")
     if best is not None:
-        plan = replace(plan, vocab_size=best["vocab_size"], model=ModelConfig(**best["model"]))
+        plan = replace(plan, vocab_size=best["vocab_size"], model=model_from_json(best["model"]))
     return plan
 
 

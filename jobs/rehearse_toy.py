@@ -105,6 +105,7 @@ def small_pretrain(stage: PretrainStage) -> PretrainStage:
         depth=2,
         width=64,
         heads=2,
+        kv_heads=2 if stage.model.kv_heads == stage.model.heads else 1,
         hidden=auto,
         context=min(CONTEXT, stage.model.context),
     )

@@ -13,6 +13,7 @@ from jobs.cluster_rules import of_cluster
 from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
 from jobs.kubernetes_rules import of_kubernetes
+from jobs.model_rules import of_model
 from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
@@ -37,7 +38,7 @@ from jobs.spec import (
     references,
 )
 from jobs.yaml_source import Keys
-from llm.config import DataConfig, LoopConfig, ModelConfig, auto
+from llm.config import DataConfig, LoopConfig, auto
 
 Findings = Iterator[tuple[Keys, str]]
 
@@ -192,23 +193,6 @@ def of_tokenizer(config: TokenizerStage) -> Findings:
             ("vocab_size",),
             f"{config.vocab_size} is not allowed; must be greater than {least}: {parts}",
         )
-
-
-def of_model(model: ModelConfig) -> Findings:
-    """Heads share out the width; rotary and sinusoidal positions come in pairs of features."""
-    width = 64 * model.depth if model.width == auto else model.width
-    heads = max(1, width // 64) if model.heads == auto else model.heads
-    written = "heads" if model.heads != auto else "width"
-    if width % heads:
-        message = (
-            f"{getattr(model, written)} is not allowed; width {width} must divide by heads {heads}"
-        )
-        yield ("model", written), message
-    elif model.positions == "rotary" and width // heads % 2:
-        message = f"width {width} / heads {heads} is odd; rotary positions need an even number"
-        yield ("model", written), message
-    if model.positions == "sinusoidal" and width % 2:
-        yield ("model", "width"), f"{width} is not allowed; sinusoidal positions need an even one"
 
 
 def of_batch(stage: LoopConfig, batch: int, workers: int) -> Findings:

@@ -196,8 +196,9 @@ class ActorsConfig:
 class PpoOptimConfig(OptimConfig):
     """AdamW as PPO wants it: steady and without decay towards zero."""
 
-    schedule: Literal["cosine", "wsd", "constant"] = "constant"
-    """After warm-up: half a cosine, stable then linear decay, or no change."""
+    schedule: Literal["cosine", "linear", "inverse_sqrt", "wsd", "constant"] = "constant"
+    """After warm-up: half a cosine, a line, the root of warmup / step (without final_lr), stable
+    then linear decay, or no change."""
     weight_decay: RateOrZero = 0.0
     """Decay of matrices and embeddings; vectors (norms, biases) never decay."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from llm.checkpoint import load_weights, save_weights
-from llm.config import ModelConfig
+from llm.config import ModelConfig, model_from_json
 from llm.errors import ArtifactError
 from llm.files import write_json
 from llm.model import Transformer
@@ -37,7 +37,7 @@ def read_shape(folder: Path) -> tuple[ModelConfig, int]:
     """What the weights of a folder belong to: the model's config, and its vocabulary."""
     try:
         shape = json.loads((folder / "model.json").read_text())
-        return ModelConfig(**shape["model"]), shape["vocab_size"]
+        return model_from_json(shape["model"]), shape["vocab_size"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtifactError(
             f"{folder / 'model.json'}: not a readable model description ({error}); "

@@ -1,12 +1,12 @@
-"""Causal self-attention, the rotation that tells it positions, and the cache that spares a rerun.
+"""Causal self-attention, and the cache that spares a rerun.
 
 Query, key and value come from one product, are compared by torch's fused kernel, which never stores
 the T x T scores (or by plain products, where those are faster), and go back through one more.
-Rotary positions turn halves of a head against
-each other (the convention of transformers' Llama, so weights can be exchanged).
+Groups of query heads may share a head of keys and values (Ainslie et al. 2023).
 With a cache a call sees only new tokens: it appends their keys and values and attends to all.
 
-B batch, T tokens of this call, S tokens seen so far (T included), D width, H heads, E = D / H.
+B batch, T tokens of this call, S tokens seen so far (T included), D width, H heads, E = D / H,
+K heads of keys and values, G = H / K.
 """
 
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llm.config import ModelConfig
-
-ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
+from llm.positions import Rotation, rotate
 
 LONGEST_BY_PRODUCTS = 512
 """Keys; see `products_are_faster`."""
@@ -23,19 +22,22 @@ LONGEST_BY_PRODUCTS = 512
 TILES = torch.cpu._is_amx_tile_supported()
 """Whether this processor has AMX, for which the fused kernel is made."""
 
-Rotation = Tensor
-"""Cosines and signed sines of the positions of this call: (2, T, 1, 1, E)."""
-
 
 class Attention(nn.Module):
     """Mixes each token with those before it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.heads = config.heads
+        self.heads, self.kv_heads = config.heads, config.kv_heads
         self.dropout = config.dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.bias)
+        features = config.width // config.heads
+        rows = (config.heads + 2 * config.kv_heads) * features  # queries, keys, values
+        self.qkv = nn.Linear(config.width, rows, bias=config.qkv_bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
+        self.query_norm = self.key_norm = None
+        if config.qk_norm:
+            self.query_norm = nn.RMSNorm(features, eps=config.norm_eps)
+            self.key_norm = nn.RMSNorm(features, eps=config.norm_eps)
 
     def forward(
         self,
@@ -44,21 +46,31 @@ class Attention(nn.Module):
         cache: "LayerCache | None" = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, H, E)
-        query, key, value = split(qkv, rotation)  # each (B, H, T, E)
+        query, key, value = self.split(x, rotation)
         if cache is not None:
-            key, value = cache.append(key, value)  # (B, H, S, E)
+            key, value = cache.append(key, value)  # (B, K, S, E)
         mixed = attend(query, key, value, self.dropout if self.training else 0.0, mask)
         return self.out(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
 
+    def split(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, E), keys and values (B, K, T, E); those compared are rotated."""
+        compared = self.heads + self.kv_heads
+        qkv = self.qkv(x).unflatten(-1, (compared + self.kv_heads, -1))  # (B, T, H + 2 K, E)
+        query_key, value = qkv.split((compared, self.kv_heads), dim=2)
+        if self.query_norm is not None:
+            query_key = self.normed(query_key)
+        if rotation is not None:
+            query_key = rotate(query_key, rotation)
+        query, key = query_key.split((self.heads, self.kv_heads), dim=2)
+        return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
-def split(qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys (both rotated) and values, heads before tokens."""
-    query_key, value = qkv[:, :, :2], qkv[:, :, 2]
-    if rotation is not None:
-        query_key = rotate(query_key, rotation)
-    query, key = query_key.unbind(2)
-    return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    def normed(self, query_key: Tensor) -> Tensor:
+        """Every head of queries and keys at length 1 per feature, in fp32 (Henry et al. 2020)."""
+        query, key = self.query_norm, self.key_norm
+        assert query is not None and key is not None
+        weights = (query.weight.expand(self.heads, -1), key.weight.expand(self.kv_heads, -1))
+        normal = F.rms_norm(query_key.float(), query_key.shape[-1:], eps=query.eps)
+        return (normal * torch.cat(weights)).to(query_key.dtype)
 
 
 def attend(
@@ -66,6 +78,7 @@ def attend(
 ) -> Tensor:
     """Each query sees its own key and all earlier ones; queries are the last T of S tokens.
 
+    query: (B, H, T, E); key, value: (B, K, S, E), each for H / K neighbouring heads of queries.
     mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer.
     """
     new, seen = query.size(2), key.size(2)
@@ -76,7 +89,13 @@ def attend(
         return attend_by_products(query, key, value, dropout, mask)
     causal = new == seen and mask is None
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=causal
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=causal,
+        enable_gqa=query.size(1) != key.size(1),
     )
 
 
@@ -94,13 +113,25 @@ def attend_by_products(
     query: Tensor, key: Tensor, value: Tensor, dropout: float, mask: Tensor | None
 ) -> Tensor:
     """The same in the open: scores in the precision of the products."""
-    scores = (query * query.size(-1) ** -0.5) @ key.transpose(-1, -2)  # (B, H, T, S)
+    scaled = grouped(query * query.size(-1) ** -0.5, key)
+    scores = (scaled @ key.transpose(-1, -2)).view(*query.shape[:3], -1)  # (B, H, T, S)
     unseen = torch.full((), -torch.inf, dtype=scores.dtype)
     if mask is not None:
         scores = scores + torch.zeros_like(unseen).where(mask, unseen)
     elif scores.size(2) > 1:
         scores = scores + unseen.expand(scores.shape[2:]).triu(1)
-    return F.dropout(scores.softmax(-1), dropout) @ value
+    shares = grouped(F.dropout(scores.softmax(-1), dropout), key)
+    return (shares @ value).view(query.shape)
+
+
+def grouped(x: Tensor, key: Tensor) -> Tensor:
+    """The rows of all heads that share a head of keys, one below another.
+
+    (B, H, T, anything) -> (B, K, G T, anything)
+    """
+    if x.size(1) == key.size(1):
+        return x
+    return x.unflatten(1, (key.size(1), -1)).flatten(2, 3)
 
 
 def document_mask(documents: Tensor) -> Tensor:
@@ -116,31 +147,11 @@ def places_in(documents: Tensor) -> Tensor:
     return places - torch.where(begins, places, 0).cummax(dim=1).values
 
 
-def rotation_table(context: int, features: int) -> Rotation:
-    """The rotation of all positions of a context."""
-    assert features % 2 == 0, f"rotary positions turn pairs of features; a head has {features}"
-    speed = ROTARY_BASE ** (-torch.arange(0, features, 2, dtype=torch.float32) / features)
-    angle = torch.arange(context, dtype=torch.float32)[:, None] * speed  # (T, E / 2)
-    cosine = torch.cat((angle.cos(), angle.cos()), dim=-1)
-    sine = torch.cat((-angle.sin(), angle.sin()), dim=-1)
-    return torch.stack((cosine, sine))[:, :, None, None]
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """(a, b) -> (a cos - b sin, b cos + a sin) for the two halves of every head.
-
-    In the precision of `x`, as transformers does it: an fp32 table would promote the whole
-    product, which costs 12% of attention (bf16, T 256: 76 against 68 ms on one core).
-    """
-    cosine, sine = rotation.to(x.dtype)
-    return x * cosine + x.roll(x.size(-1) // 2, -1) * sine
-
-
 class LayerCache:
     """Keys and values of the tokens that one layer has seen."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values  # (B, H, context, E)
+        self.keys, self.values = keys, values  # (B, K, context, E)
         self.length = 0
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,7 +169,8 @@ class KVCache:
     def __init__(
         self, config: ModelConfig, batch: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        shape = (2, batch, config.heads, config.context, config.width // config.heads)
+        features = config.width // config.heads
+        shape = (2, batch, config.kv_heads, config.context, features)
         tensors = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.depth)]
         self.layers = [LayerCache(*tensor) for tensor in tensors]
 

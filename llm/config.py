@@ -5,7 +5,7 @@ before anything runs, so the code that reads these records only ever sees number
 The string below a field is its help: it goes into the JSON Schema and the README.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -131,6 +131,28 @@ class TokenizerConfig:
 
 
 @record
+class RopeConfig:
+    """Rotary positions, and how they are stretched beyond the context of an earlier training."""
+
+    base: Annotated[float, Gt(1)] = 10_000.0
+    """Tokens, divided by 2 pi, in which the slowest pair of features turns once."""
+    scaling: Literal["none", "linear", "llama3"] = "none"
+    """linear: all pairs turn `factor` times slower (Chen et al. 2023); llama3: only slow ones."""
+    factor: Annotated[float, Ge(1)] = 1.0
+    """How much slower."""
+    original_context: CountOrZero = 0
+    """Tokens of the context of the training before; needed by llama3."""
+    low_freq_factor: Rate = 1.0
+    """llama3: pairs with fewer turns than this in the original context are slow."""
+    high_freq_factor: Rate = 4.0
+    """llama3: pairs with more turns than this in the original context stay as they are."""
+
+
+GATED = ("swiglu", "geglu")
+"""MLPs with a second map into their hidden features."""
+
+
+@record
 class ModelConfig:
     """A decoder-only transformer. `depth` alone is enough: the rest follows from it."""
 
@@ -140,37 +162,69 @@ class ModelConfig:
     """Features per token; auto: 64 x depth."""
     heads: Auto[Count] = auto
     """Attention heads; auto: one for every 64 of width."""
+    kv_heads: Auto[Count] = auto
+    """Heads of keys and values, each for as many neighbouring heads; auto: as many as heads."""
     hidden: Auto[Count] = auto
-    """Features inside the MLP; auto: 4 x width (gelu), 8/3 x width up to a 64th (swiglu)."""
+    """Features inside the MLP; auto: 8/3 x width up to a 64th if it is gated, else 4 x width."""
     context: Count = 512
     """Tokens the model sees at once."""
     positions: Literal["rotary", "learned", "sinusoidal"] = "rotary"
     """How the model knows where a token stands."""
+    rope: RopeConfig = field(default_factory=RopeConfig)
+    """Rotary positions."""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """Normalisation before attention, MLP and head."""
-    mlp: Literal["swiglu", "gelu"] = "swiglu"
-    """Non-linearity of the MLP."""
+    norm_eps: Rate = 1e-5
+    """Guard of the norms against division by zero."""
+    qk_norm: bool = False
+    """Normalise every head's queries and keys before they are compared (Henry et al. 2020)."""
+    mlp: Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu2"] = "swiglu"
+    """Non-linearity of the MLP; swiglu and geglu are gated, relu2 is squared."""
     bias: bool = False
     """Additive terms in linear layers and layer norms."""
+    qkv_bias: Auto[bool] = auto
+    """Additive terms in the map to queries, keys and values; auto: as `bias` says."""
     tied: bool = True
     """Output head shares the token embedding's weights."""
     dropout: ShareBelowOne = 0.0
     """Share of activations dropped while training."""
     attend: Literal["document", "window"] = "window"
     """What a token sees in training: only its own document, or all before it in the window."""
+    init: Literal["gpt2", "fan_in"] = "gpt2"
+    """Fresh weights: all of one spread (gpt2), or by a matrix's inputs, so that narrow and deep
+    models learn as well, with layers that add nothing at first (fan_in)."""
+
+    def __post_init__(self) -> None:
+        """What follows from another field is filled in, also for artifacts from before it."""
+        if self.kv_heads == auto:
+            object.__setattr__(self, "kv_heads", self.heads)
+        if self.qkv_bias == auto:
+            object.__setattr__(self, "qkv_bias", self.bias)
+
+
+def model_from_json(record: Mapping[str, Any]) -> ModelConfig:
+    """A model as an artifact describes it; fields that it does not know have their defaults."""
+    rope = RopeConfig(**record.get("rope", {}))
+    return ModelConfig(**{**record, "rope": rope})
 
 
 @record
 class OptimConfig:
-    """AdamW and its learning-rate schedule."""
+    """The optimizer and its learning-rate schedule."""
 
+    kind: Literal["adamw", "muon", "lion", "adafactor"] = "adamw"
+    """Who updates weights: AdamW; Muon for matrices inside layers and AdamW for the rest; Lion,
+    with one moment; Adafactor, with next to none."""
     lr: Auto[Rate] = auto
-    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020)."""
+    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020), for lion
+    a fifth of it, for adafactor, whose rate is relative to the weights, 0.03."""
     lr_width: CountOrZero = 0
-    """Width that `lr` is meant for: matrices inside layers learn at lr x lr_width / width, so the
-    best rate stays put when the model grows (Yang et al. 2022); 0: all learn at lr."""
-    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
-    """After warm-up: half a cosine, stable then linear decay, or no change."""
+    """Width that `lr` is meant for: matrices inside layers learn at lr x lr_width / width (muon: at
+    the root of that), so the best rate stays put when the model grows (Yang et al. 2022); 0: all
+    learn at lr."""
+    schedule: Literal["cosine", "linear", "inverse_sqrt", "wsd", "constant"] = "cosine"
+    """After warm-up: half a cosine, a line, the root of warmup / step (without final_lr), stable
+    then linear decay, or no change."""
     warmup: Auto[CountOrZero] = auto
     """Steps of linear warm-up; auto: a 50th of all steps, at least 10."""
     decay: Share = 0.2
@@ -178,13 +232,21 @@ class OptimConfig:
     final_lr: Share = 0.1
     """Learning rate at the end, as a share of the peak."""
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.95)
-    """Decay rates of AdamW's two moments."""
+    """Decay rates of AdamW's two moments, or Lion's: for its step and its moment."""
+    momentum: ShareBelowOne = 0.95
+    """Decay rate of Muon's moment."""
     eps: Rate = 1e-8
     """AdamW's guard against division by zero."""
     weight_decay: RateOrZero = 0.1
     """Decay of matrices and embeddings; vectors (norms, biases) never decay."""
     clip: RateOrZero = 1.0
     """Largest gradient norm; 0 clips nothing."""
+    ema: ShareBelowOne = 0.0
+    """Decay of an average of the weights over the steps, which is validated and becomes the
+    finished model: 0.999 remembers a thousand steps; 0: none."""
+    z_loss: RateOrZero = 0.0
+    """Price of the squared logarithm of the softmax's sum, which keeps logits from drifting; PaLM
+    1e-4. Reported apart from the loss; 0: none."""
 
 
 @record
@@ -241,6 +303,8 @@ class LoopConfig:
     """Steps between validations; auto: a 10th of all steps."""
     log_every: Count = 10
     """Steps between progress lines."""
+    statistics: CountOrZero = 0
+    """Steps between statistics of every layer: gradients, weights, updates, activations; 0: none."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -6,7 +6,7 @@ building a model and without torch; a test holds them against the parameters of 
 D width, F hidden features of the MLP, T context, V vocabulary.
 """
 
-from llm.config import ModelConfig
+from llm.config import GATED, ModelConfig
 
 SAVED_BYTES = 12
 """Of a parameter: fp32 weight and AdamW's two moments, of which a save makes a copy in the
@@ -16,13 +16,13 @@ processor's memory (`llm.saver`)."""
 def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:
     """Trainable numbers by part; a tied head costs nothing, fixed positions neither."""
     matrices = matrices_per_layer(model)
-    biases = biases_per_layer(model)
+    vectors = vectors_per_layer(model)
     norm = model.width * (2 if model.norm == "layernorm" and model.bias else 1)
     return {
         "token embedding": vocab * model.width,
         "positions": model.context * model.width if model.positions == "learned" else 0,
-        "attention": model.depth * (matrices["attention"] + biases["attention"]),
-        "mlp": model.depth * (matrices["mlp"] + biases["mlp"]),
+        "attention": model.depth * (matrices["attention"] + vectors["attention"]),
+        "mlp": model.depth * (matrices["mlp"] + vectors["mlp"]),
         "norms": (2 * model.depth + 1) * norm,
         "head": 0 if model.tied else vocab * model.width,
     }
@@ -30,19 +30,27 @@ def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:
 
 def matrices_per_layer(model: ModelConfig) -> dict[str, int]:
     """Weights of one layer that every token is multiplied by."""
-    in_and_out = 3 if model.mlp == "swiglu" else 2  # swiglu: gate, value, output
+    in_and_out = 3 if model.mlp in GATED else 2  # gate, value, output
     return {
-        "attention": 4 * model.width * model.width,  # query, key, value, output
+        "attention": model.width * (qkv_rows(model) + model.width),
         "mlp": in_and_out * model.width * model.hidden,
     }
 
 
-def biases_per_layer(model: ModelConfig) -> dict[str, int]:
-    """Additive terms of one layer's linear maps."""
-    if not model.bias:
-        return {"attention": 0, "mlp": 0}
-    inner = 2 if model.mlp == "swiglu" else 1
-    return {"attention": 4 * model.width, "mlp": inner * model.hidden + model.width}
+def qkv_rows(model: ModelConfig) -> int:
+    """Numbers in the queries, keys and values of a token."""
+    return (model.heads + 2 * model.kv_heads) * (model.width // model.heads)
+
+
+def vectors_per_layer(model: ModelConfig) -> dict[str, int]:
+    """Additive terms of one layer's linear maps, and the scales of normed queries and keys."""
+    inner = 2 if model.mlp in GATED else 1
+    return {
+        "attention": (qkv_rows(model) if model.qkv_bias else 0)
+        + (model.width if model.bias else 0)
+        + (2 * (model.width // model.heads) if model.qk_norm else 0),
+        "mlp": inner * model.hidden + model.width if model.bias else 0,
+    }
 
 
 def flops_per_token(model: ModelConfig, vocab: int) -> int:

@@ -17,9 +17,11 @@ from torch.nn import functional as F
 
 from llm.attention import Attention
 from llm.between import Norm, make_gate, make_norm
-from llm.model import Block, Gelu, Rotary, Swiglu, Transformer
+from llm.mlp import GatedMlp, Mlp
+from llm.model import Block, Transformer
 from llm.native import NativePool, attention
 from llm.pool import Pool
+from llm.positions import Rotary
 from llm.products import NativeProduct, Product, lay_out
 from llm.slots import Slots
 from llm.world import Precision
@@ -130,7 +132,7 @@ class Writer:
             qkv=self._qkv(block.attention),
             out=self._linear(block.attention.out),
             mlp_norm=make_norm(block.mlp_norm, self.precision),
-            mlp=self._swiglu(mlp) if isinstance(mlp, Swiglu) else self._gelu(cast(Gelu, mlp)),
+            mlp=self._swiglu(mlp) if isinstance(mlp, GatedMlp) else self._gelu(cast(Mlp, mlp)),
         )
 
     def _qkv(self, attention: Attention) -> Product:
@@ -141,11 +143,11 @@ class Writer:
         bias = attention.qkv.bias
         return self._product(attention.qkv.weight[order], None if bias is None else bias[order])
 
-    def _gelu(self, mlp: Gelu) -> Product:
+    def _gelu(self, mlp: Mlp) -> Product:
         up, out = self._linear(mlp.up), self._linear(mlp.out)
         return lambda x: out(F.gelu(up(x)))
 
-    def _swiglu(self, mlp: Swiglu) -> Product:
+    def _swiglu(self, mlp: GatedMlp) -> Product:
         weight = torch.cat((mlp.gate.weight, mlp.up.weight))
         bias = None if mlp.gate.bias is None else torch.cat((mlp.gate.bias, mlp.up.bias))
         both, out = self._product(weight, bias), self._linear(mlp.out)
@@ -167,5 +169,5 @@ def turns(positions: Rotary) -> Tensor:
 
     The model's table has cosines twice, and sines behind their negatives.
     """
-    cosine, sine = positions.table[:, :, 0].chunk(2, -1)[1].unbind(0)
+    cosine, sine = positions.table.chunk(2, -1)[1].unbind(0)
     return torch.complex(cosine, sine)[:, None]

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm.attention import Attention, attend, rotate, rotation_table
-from llm.config import ModelConfig
+from llm.attention import Attention, attend
+from llm.config import ModelConfig, RopeConfig
 from llm.loss import next_token_loss
-from llm.model import Transformer, wave_table
+from llm.model import Transformer
+from llm.positions import rotate, rotation_table, wave_table
 
 VOCAB = 29
 POSITIONS = ["rotary", "learned", "sinusoidal"]
@@ -37,90 +38,6 @@ def tokens(batch: int, length: int) -> torch.Tensor:
     return torch.randint(VOCAB, (batch, length))
 
 
-# Public models with the same weights
-
-
-def copy_gpt2(theirs, ours: Transformer) -> None:
-    """Weights of transformers' GPT-2, whose linear maps are stored (in, out)."""
-    ours.embedding.weight.copy_(theirs.wte.weight)
-    ours.positions.weight.copy_(theirs.wpe.weight)
-    ours.norm.load_state_dict(theirs.ln_f.state_dict())
-    for block, layer in zip(ours.blocks, theirs.h, strict=True):
-        block.attention_norm.load_state_dict(layer.ln_1.state_dict())
-        block.mlp_norm.load_state_dict(layer.ln_2.state_dict())
-        pairs = (
-            (block.attention.qkv, layer.attn.c_attn),
-            (block.attention.out, layer.attn.c_proj),
-            (block.mlp.up, layer.mlp.c_fc),
-            (block.mlp.out, layer.mlp.c_proj),
-        )
-        for linear, transposed in pairs:
-            linear.weight.copy_(transposed.weight.T)
-            linear.bias.copy_(transposed.bias)
-
-
-def copy_llama(theirs, ours: Transformer) -> None:
-    """Weights of transformers' Llama, which keeps query, key and value apart."""
-    ours.embedding.weight.copy_(theirs.model.embed_tokens.weight)
-    ours.head.weight.copy_(theirs.lm_head.weight)
-    ours.norm.weight.copy_(theirs.model.norm.weight)
-    for block, layer in zip(ours.blocks, theirs.model.layers, strict=True):
-        block.attention_norm.weight.copy_(layer.input_layernorm.weight)
-        block.mlp_norm.weight.copy_(layer.post_attention_layernorm.weight)
-        own = layer.self_attn
-        qkv = torch.cat((own.q_proj.weight, own.k_proj.weight, own.v_proj.weight))
-        block.attention.qkv.weight.copy_(qkv)
-        block.attention.out.weight.copy_(own.o_proj.weight)
-        block.mlp.gate.weight.copy_(layer.mlp.gate_proj.weight)
-        block.mlp.up.weight.copy_(layer.mlp.up_proj.weight)
-        block.mlp.out.weight.copy_(layer.mlp.down_proj.weight)
-
-
-def shaken(module: torch.nn.Module) -> torch.nn.Module:
-    for parameter in module.parameters():
-        parameter.add_(torch.randn_like(parameter) * 0.2)
-    return module.eval()
-
-
-@torch.no_grad()
-def test_logits_equal_transformers_gpt2():
-    transformers = pytest.importorskip("transformers")
-    settings = transformers.GPT2Config(
-        vocab_size=VOCAB,
-        n_positions=12,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_inner=48,
-        activation_function="gelu",
-    )
-    theirs = shaken(transformers.GPT2LMHeadModel(settings))
-    ours = small(positions="learned", norm="layernorm", mlp="gelu", bias=True, tied=True)
-    copy_gpt2(theirs.transformer, ours)
-    ids = tokens(3, 12)
-    torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
-
-
-@torch.no_grad()
-def test_logits_equal_transformers_llama():
-    transformers = pytest.importorskip("transformers")
-    settings = transformers.LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=12,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=False,
-    )
-    theirs = shaken(transformers.LlamaForCausalLM(settings))
-    ours = small(positions="rotary", norm="rmsnorm", mlp="swiglu", tied=False)
-    copy_llama(theirs, ours)
-    ids = tokens(3, 12)
-    torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
-
-
 # Causality and positions
 
 
@@ -143,16 +60,16 @@ def test_the_order_of_earlier_tokens_matters(positions):
 
 def test_rotation_turns_halves_of_a_head_by_the_position():
     # Two features, so one pair of speed 1: at position t the vector (1, 0) becomes (cos t, sin t).
-    table = rotation_table(context=3, features=2)
-    turned = rotate(torch.tensor([1.0, 0.0]).expand(3, 1, 1, 2), table)[:, 0, 0]
+    table = rotation_table(3, 2, RopeConfig())
+    turned = rotate(torch.tensor([1.0, 0.0]).expand(3, 1, 2), table)[:, 0]
     expected = torch.tensor([[math.cos(t), math.sin(t)] for t in range(3)])
     torch.testing.assert_close(turned, expected)
 
 
 def test_rotated_products_depend_on_the_distance_alone():
-    table = rotation_table(context=10, features=8)
-    query, key = (torch.randn(8).expand(10, 1, 1, 8) for _ in range(2))
-    turned_query, turned_key = rotate(query, table)[:, 0, 0], rotate(key, table)[:, 0, 0]
+    table = rotation_table(10, 8, RopeConfig())
+    query, key = (torch.randn(8).expand(10, 1, 8) for _ in range(2))
+    turned_query, turned_key = rotate(query, table)[:, 0], rotate(key, table)[:, 0]
     torch.testing.assert_close(turned_query[5] @ turned_key[2], turned_query[9] @ turned_key[6])
 
 

@@ -1,0 +1,62 @@
+"""What must hold between the fields of a model; paths start below its stage."""
+
+from collections.abc import Iterator
+
+from jobs.yaml_source import Keys
+from llm.config import ModelConfig, RopeConfig, auto
+
+Findings = Iterator[tuple[Keys, str]]
+
+
+def of_model(model: ModelConfig) -> Findings:
+    """Heads share out the width, and what is set has an effect."""
+    width = 64 * model.depth if model.width == auto else model.width
+    heads = max(1, width // 64) if model.heads == auto else model.heads
+    yield from of_heads(model, width, heads)
+    yield from of_positions(model, width)
+
+
+def of_heads(model: ModelConfig, width: int, heads: int) -> Findings:
+    """Rotary positions turn pairs of a head's features; heads of keys have as many users each."""
+    written = "heads" if model.heads != auto else "width"
+    if width % heads:
+        message = (
+            f"{getattr(model, written)} is not allowed; width {width} must divide by heads {heads}"
+        )
+        yield ("model", written), message
+    elif model.positions == "rotary" and width // heads % 2:
+        message = f"width {width} / heads {heads} is odd; rotary positions need an even number"
+        yield ("model", written), message
+    if model.kv_heads != auto and heads % model.kv_heads:
+        message = f"{model.kv_heads} is not allowed; must divide the {heads} heads"
+        yield ("model", "kv_heads"), message
+
+
+def of_positions(model: ModelConfig, width: int) -> Findings:
+    """Waves come in pairs of features; only rotations have a speed."""
+    if model.positions == "sinusoidal" and width % 2:
+        yield ("model", "width"), f"{width} is not allowed; sinusoidal positions need an even one"
+    if model.positions == "rotary":
+        yield from of_rope(model.rope)
+    elif model.rope != RopeConfig():
+        message = f"has no effect with {model.positions} positions; leave it out"
+        yield ("model", "rope"), message
+
+
+def of_rope(rope: RopeConfig) -> Findings:
+    """What a way of stretching needs is there, and nothing else."""
+    keys = ("model", "rope")
+    if rope.scaling == "none" and rope.factor != 1:
+        message = f"{rope.factor:g} has no effect without scaling: linear or llama3"
+        yield (*keys, "factor"), message
+    if rope.scaling != "llama3":
+        return
+    if not rope.original_context:
+        message = "missing: llama3 needs the tokens of the context that the model was trained with"
+        yield (*keys, "original_context"), message
+    if rope.low_freq_factor >= rope.high_freq_factor:
+        message = (
+            f"{rope.low_freq_factor:g} is not allowed; must be less than high_freq_factor "
+            f"{rope.high_freq_factor:g}"
+        )
+        yield (*keys, "low_freq_factor"), message

@@ -21,8 +21,8 @@ from llm.config import FaultsConfig, ModelConfig
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
-OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch")
-"""What changes no training."""
+OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch", "compile", "recompute")
+"""What changes no training but for rounding."""
 
 AMOUNTS = {
     "sweep": ("trials", "hours", "tokens"),

@@ -10,8 +10,6 @@ in registers; random draws are the same. A resumed run compiles the same code, s
 In this order: `compile_layers`, `recompute_layers`, then what llm/parallel.py does.
 """
 
-import logging
-import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -20,12 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from llm.model import Block
-
 SHAPES = 64
 """Shapes of input that a layer is compiled for, one after another; further ones run uncompiled."""
 
-WORTH_IT_S = 600.0
+WORTH_IT_S = 900.0
 """Seconds of training from which on compiling pays: it takes up to a minute and saves a sixth."""
 
 FLOPS_PER_CORE = 40e9
@@ -47,9 +43,9 @@ def compile_layers(model: nn.Module, parts: bool) -> None:
 
     parts: attention and MLP by themselves, since between them weights are fetched (fsdp).
     """
-    for block in layers_of(model):
-        for module in (block.attention, block.mlp) if parts else (block,):
-            module.forward = learning(compiled(module.forward), module.forward)
+    for layer in layers_of(model):
+        for module in products_of(layer) if parts else [layer]:
+            lay_around(module, compiled)
 
 
 def compiled(forward: Forward) -> Forward:
@@ -63,8 +59,8 @@ def recompute_layers(model: nn.Module) -> None:
 
     Chen et al. 2016: a third more products for a fraction of the memory.
     """
-    for block in layers_of(model):
-        block.forward = learning(again(block.forward), block.forward)
+    for layer in layers_of(model):
+        lay_around(layer, again)
 
 
 def again(forward: Forward) -> Forward:
@@ -76,18 +72,28 @@ def again(forward: Forward) -> Forward:
     return passed
 
 
-def learning(forward: Forward, plain: Forward) -> Forward:
-    """One way while gradients are wanted, the plain one else: generating has a shape a token."""
+def lay_around(module: nn.Module, wrap: Callable[[Forward], Forward]) -> None:
+    """Call a module in another way while gradients are wanted, else as it was."""
+    plain = module.forward
+    learning = wrap(plain)
 
-    def chosen(*arguments: Any) -> Any:
-        return (forward if torch.is_grad_enabled() else plain)(*arguments)
+    def forward(*arguments: Any) -> Any:
+        return (learning if torch.is_grad_enabled() else plain)(*arguments)
 
-    return chosen
+    module.forward = forward  # type: ignore[method-assign]
 
 
-def layers_of(model: nn.Module) -> Iterator[Block]:
-    """All layers, from bottom to top."""
-    return (module for module in model.modules() if isinstance(module, Block))
+def layers_of(model: nn.Module) -> Iterator[nn.Module]:
+    """All layers, from bottom to top: what lists called `blocks` hold."""
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "blocks":
+            assert isinstance(module, nn.ModuleList), name
+            yield from module
+
+
+def products_of(layer: nn.Module) -> list[nn.Module]:
+    """The parts of a layer that hold matrices: attention and MLP."""
+    return [part for part in layer.children() if any(one.dim() > 1 for one in part.parameters())]
 
 
 @cache

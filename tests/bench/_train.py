@@ -16,6 +16,7 @@ import torch
 
 Step = Callable[[], object]
 
+
 def main() -> None:
     """Set up once, then some steps a line."""
     task = json.loads(sys.stdin.readline())

@@ -23,8 +23,8 @@ def of_cluster(spec: SpecFile) -> Findings:
                 yield ("stages", name, *keys), message
         if spec.cluster.strategy != "ddp" and isinstance(stage, PpoStage):
             message = (
-                f"{spec.cluster.strategy!r} is not allowed: stage {name} is a ppo, whose models are used whole while "
-                "they are trained; use ddp, or put the ppo into a file of its own"
+                f"{spec.cluster.strategy!r} is not allowed: stage {name} is a ppo, whose models are "
+                "used whole while they are trained; use ddp, or put the ppo into a file of its own"
             )
             yield ("cluster", "strategy"), message
 

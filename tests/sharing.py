@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
+from llm.allocator import MEMORY
 from llm.alone import train_alone
 from llm.metrics import Event
 from llm.outside import Outside, Strategy, Wish
@@ -29,7 +30,7 @@ def together(module: str, *arguments: object, strategy: Strategy, nodes: int = 1
     """Run a module's command line in two processes of each node; the highest exit code."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     given = ["-m", module, *map(str, arguments), "--strategy", strategy]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **MEMORY, "OMP_NUM_THREADS": "1"}
     meeting = f"--nnodes={nodes} --master-addr=127.0.0.1 --master-port={free_port()}".split()
     started = [
         subprocess.Popen(

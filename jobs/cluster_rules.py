@@ -21,10 +21,11 @@ def of_cluster(spec: SpecFile) -> Findings:
         if isinstance(stage, PpoStage):
             for keys, message in of_passes(stage):
                 yield ("stages", name, *keys), message
-        if spec.cluster.strategy != "ddp" and isinstance(stage, PpoStage):
+        strategy = spec.cluster.strategy
+        if strategy != "ddp" and isinstance(stage, PpoStage):
             message = (
-                f"{spec.cluster.strategy!r} is not allowed: stage {name} is a ppo, whose models are "
-                "used whole while they are trained; use ddp, or put the ppo into a file of its own"
+                f"{strategy!r} is not allowed: stage {name} is a ppo, whose models are used whole "
+                "while they are trained; use ddp, or put the ppo into a file of its own"
             )
             yield ("cluster", "strategy"), message
 

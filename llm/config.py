@@ -301,7 +301,8 @@ class LoopConfig:
     """Arithmetic of matrix products; auto: bf16 where the processor has instructions for it."""
     compile: Auto[bool] = auto
     """Layers are compiled (torch.compile), which takes a minute at the start; auto: in
-    pretrainings of more than a quarter of an hour (at 40 GFLOP/s a core, 50 TFLOP/s a GPU)."""
+    pretrainings of more than a quarter of an hour, an hour on CPUs without AMX (reckoned with 40
+    GFLOP/s a core, 50 TFLOP/s a GPU)."""
     recompute: Literal["none", "layers"] = "none"
     """What layers compute again for the backward pass: nothing, or all but what goes into them, for
     a third more time and a fraction of the memory."""

@@ -18,11 +18,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from llm.attention import TILES
+
 SHAPES = 64
 """Shapes of input that a layer is compiled for, one after another; further ones run uncompiled."""
 
 WORTH_IT_S = 900.0
-"""Seconds of training from which on compiling pays: it takes up to a minute and saves a sixth."""
+"""Seconds of training from which on compiling pays: it takes up to a minute and saves a sixth to a
+third where products are fast (GPUs, AMX: 1.3-1.55x with AMX)."""
+
+WORTH_IT_WITHOUT_TILES_S = 3600.0
+"""Where products take most of a step it saves little: 4% with AVX512 (13.8M, bf16, one core)."""
 
 FLOPS_PER_CORE = 40e9
 """Assumed, so that the same spec decides the same on any day; see jobs/estimate.py."""
@@ -34,18 +40,23 @@ Forward = Callable[..., Any]
 
 def pays(flops: float, workers: int, device: torch.device) -> bool:
     """Whether a training of so many FLOPs in all is long enough to be compiled."""
-    each = FLOPS_PER_GPU if device.type == "cuda" else FLOPS_PER_CORE * torch.get_num_threads()
-    return flops / (workers * each) >= WORTH_IT_S
+    if device.type == "cuda":
+        return flops / (workers * FLOPS_PER_GPU) >= WORTH_IT_S
+    least = WORTH_IT_S if TILES else WORTH_IT_WITHOUT_TILES_S
+    return flops / (workers * FLOPS_PER_CORE * torch.get_num_threads()) >= least
 
 
 def compile_layers(model: nn.Module, parts: bool) -> None:
     """Compile what layers compute while they learn.
 
-    parts: attention and MLP by themselves, since between them weights are fetched (fsdp).
+    parts: attention and MLP by themselves, since between them weights are fetched (fsdp). Experts
+    stay as they are: whom a router sends where is another way through the code each time.
     """
     for layer in layers_of(model):
-        for module in products_of(layer) if parts else [layer]:
-            lay_around(module, compiled)
+        apart = parts or routes(layer)
+        for module in products_of(layer) if apart else [layer]:
+            if not routes(module):
+                lay_around(module, compiled)
 
 
 def compiled(forward: Forward) -> Forward:
@@ -66,10 +77,15 @@ def recompute_layers(model: nn.Module) -> None:
 def again(forward: Forward) -> Forward:
     """The same, that keeps nothing but its arguments; dropout draws the same twice."""
 
-    def passed(*arguments: Any) -> Tensor:
-        return checkpoint(forward, *arguments, use_reentrant=False)
+    def passed(*arguments: Any, **named: Any) -> Tensor:
+        return checkpoint(forward, *arguments, use_reentrant=False, **named)
 
     return passed
+
+
+def routes(module: nn.Module) -> bool:
+    """Whether it has experts."""
+    return any(name.rpartition(".")[2] == "router" for name, _ in module.named_modules())
 
 
 def lay_around(module: nn.Module, wrap: Callable[[Forward], Forward]) -> None:
@@ -77,8 +93,8 @@ def lay_around(module: nn.Module, wrap: Callable[[Forward], Forward]) -> None:
     plain = module.forward
     learning = wrap(plain)
 
-    def forward(*arguments: Any) -> Any:
-        return (learning if torch.is_grad_enabled() else plain)(*arguments)
+    def forward(*arguments: Any, **named: Any) -> Any:
+        return (learning if torch.is_grad_enabled() else plain)(*arguments, **named)
 
     module.forward = forward  # type: ignore[method-assign]
 

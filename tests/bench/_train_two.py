@@ -16,7 +16,7 @@ from llm.train import StepReport, Training, fit
 from llm.world import CPU, World
 from tests.bench._train import portions_of, say
 
-STEPS = 3
+STEPS = 2
 """Of a turn, and one before them that sets up."""
 ROUNDS = 4
 """Micro batches of a rank and step; the rule for batches has sixteen for this size."""
@@ -34,16 +34,19 @@ def main() -> None:
     training = Training(model, make_optimizer(model, optim))
     for line in sys.stdin:
         dist.barrier()
-        say(seconds=turn(task, training, optim, json.loads(line)["together"]))
+        seconds, processor = turn(task, training, optim, json.loads(line)["together"])
+        say(seconds=seconds, processor=processor)
 
 
-def turn(task: dict[str, Any], training: Training, optim: OptimConfig, together: bool) -> float:
-    """Seconds of a step."""
+def turn(
+    task: dict[str, Any], training: Training, optim: OptimConfig, together: bool
+) -> tuple[float, float]:
+    """Seconds of a step, the clock's and the processor's."""
     world = World.current() if together else World(0, 1, CPU)
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
 
     def after(_: StepReport) -> None:
-        ends.append(time.perf_counter())
+        ends.append((time.perf_counter(), time.process_time()))
 
     training.position.cursor = type(training.position.cursor)()
     fit(
@@ -62,7 +65,8 @@ def turn(task: dict[str, Any], training: Training, optim: OptimConfig, together:
         allows=lambda *_: True,
         after_step=after,
     )
-    return (ends[-1] - ends[0]) / STEPS
+    clock, processor = ((end - start) / STEPS for start, end in zip(ends[0], ends[-1], strict=True))
+    return clock, processor
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from llm.config import ModelConfig
 from llm.model import Transformer
-from llm.passes import compile_layers, layers_of, pays, recompute_layers, why_not_compiled
+from llm.passes import (
+    compile_layers,
+    layers_of,
+    pays,
+    products_of,
+    recompute_layers,
+    why_not_compiled,
+)
 from llm.world import CPU
 
 MODEL = ModelConfig(
@@ -81,14 +88,16 @@ def test_compiled_layers_learn_alike_and_generate_by_plain_code(
 
 
 def test_layers_are_found_by_the_name_of_their_list() -> None:
-    assert list(layers_of(model())) == list(model().blocks) or len(list(layers_of(model()))) == 2
+    one = model()
+    assert list(layers_of(one)) == list(one.blocks)
+    assert products_of(one.blocks[0]) == [one.blocks[0].attention, one.blocks[0].mlp]
 
 
 def test_short_trainings_are_not_compiled() -> None:
     threads = torch.get_num_threads()
     hour = 3600 * 40e9 * threads
-    assert pays(hour, 1, CPU)
-    assert not pays(hour, 8, CPU)
+    assert pays(hour, 1, CPU) and pays(8 * hour, 8, CPU)
+    assert not pays(hour / 5, 1, CPU) and not pays(hour, 5, CPU)
 
 
 def test_a_machine_without_a_compiler_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,9 @@ class ClusterConfig:
     workers: Count | tuple[Count, Count] = 1
     """Processes that train one model together (data parallel); [min, max]: as many as the cluster
     has room for, also when nodes leave and join."""
-    strategy: Literal["ddp", "fsdp"] = "ddp"
-    """Every worker holds the whole model, or weights and optimizer state are shared out."""
+    strategy: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    """Every worker holds the whole model; weights and optimizer state are shared out over all
+    workers; or over those of a node, so that every node holds the whole."""
     cpus_per_worker: Auto[Count] = auto
     """CPU cores of a worker; auto: the machine's cores shared out evenly, 1 at least."""
     gpus_per_worker: RateOrZero = 0

@@ -27,6 +27,7 @@ from ray.exceptions import AuthenticationError
 from cluster.access import require_listener
 from cluster.config import ClusterConfig
 from cluster.datasets import work_on
+from llm.allocator import MEMORY
 from llm.errors import UserError
 from llm.processes import children, title
 
@@ -39,14 +40,6 @@ LIGHT_CPUS = 2
 """Logical CPUs for those parts of a stream that only move rows."""
 
 OBJECT_STORE_BYTES = 1 << 30
-
-MEMORY = {
-    # glibc hands big tensors back to the kernel at every free and faults them in again at the
-    # next allocation: 265,000 page faults a step, 1.25-1.6x the time (measured, 13.8M parameters).
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "68719476736",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 
 WORKER_ENVIRONMENT = {
     **MEMORY,

@@ -18,12 +18,24 @@ def of_cluster(spec: SpecFile) -> Findings:
     for name, stage in spec.stages.items():
         for keys, message in of_falls(stage):
             yield ("stages", name, *keys), message
-        if spec.cluster.strategy == "fsdp" and isinstance(stage, PpoStage):
+        if isinstance(stage, PpoStage):
+            for keys, message in of_passes(stage):
+                yield ("stages", name, *keys), message
+        strategy = spec.cluster.strategy
+        if strategy != "ddp" and isinstance(stage, PpoStage):
             message = (
-                f"'fsdp' is not allowed: stage {name} is a ppo, whose models are used whole while "
-                "they are trained; use ddp, or put the ppo into a file of its own"
+                f"{strategy!r} is not allowed: stage {name} is a ppo, whose models are used whole "
+                "while they are trained; use ddp, or put the ppo into a file of its own"
             )
             yield ("cluster", "strategy"), message
+
+
+def of_passes(stage: PpoStage) -> Findings:
+    """What PPO's own loop does not do: its answers have a new length each time."""
+    if stage.compile is True:
+        yield ("compile",), "true is not allowed in a ppo, whose layers are not compiled"
+    if stage.recompute != "none":
+        yield ("recompute",), f"{stage.recompute!r} is not allowed in a ppo, which keeps all"
 
 
 def of_workers(cluster: ClusterConfig) -> Findings:

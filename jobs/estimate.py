@@ -7,6 +7,7 @@ from cluster.config import ClusterConfig
 from jobs.facts import Facts
 from jobs.spec import AnyStage, PretrainStage
 from llm.config import LoopConfig, ModelConfig
+from llm.gpus import GPUS_PER_NODE
 from llm.memory import Kernels, Layout, memory, processor_kernels, saved
 from llm.processor import has_tiles, multiplies_bf16
 from llm.size import flops_per_token, kept_by, like_decoder, parameters
@@ -50,6 +51,11 @@ def estimate(
     )
 
 
+def shards_of(cluster: ClusterConfig, workers: int) -> int:
+    """Workers that share one copy of the model; nodes are taken to have eight at most."""
+    return {"ddp": 1, "fsdp": workers, "hsdp": min(workers, GPUS_PER_NODE)}[cluster.strategy]
+
+
 def worker_memory(
     loop: LoopConfig,
     model: ModelConfig,
@@ -67,8 +73,9 @@ def worker_memory(
         micro_batch=sequences * loop.micro_batch,
         rounds=-(-loop.batch // (loop.micro_batch * workers)),
         workers=workers,
-        shards=workers if cluster.strategy == "fsdp" else 1,
+        shards=shards_of(cluster, workers),
         moments=kept_by(loop.optim, model, vocab),
+        recompute="full" if loop.recompute == "layers" else "none",
     )
     if cluster.gpus_per_worker:
         parts = memory(model, vocab, layout, Kernels(compute=4 if loop.precision == "fp32" else 2))

@@ -21,8 +21,10 @@ from llm.config import FaultsConfig, ModelConfig, OptimConfig
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
-OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch", "statistics")
-"""What changes no training."""
+OF_LOOP = (
+    "log_every", "validate_every", "checkpoint", "micro_batch", "statistics", "compile", "recompute"
+)  # fmt: skip
+"""What changes no training but for rounding."""
 
 AMOUNTS = {
     "sweep": ("trials", "hours", "tokens"),

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from jobs.estimate import shards_of
 from jobs.progress import telling
 from jobs.spec import (
     FEEDBACK,
@@ -67,7 +68,7 @@ def worker_bytes(work: Work) -> int:
         return 0
     parts = work.stage.estimate.bytes_per_worker
     cluster = work.plan.cluster
-    shared = cluster.least_workers if cluster.strategy == "fsdp" else 1
+    shared = shards_of(cluster, cluster.least_workers)
     return sum(
         size // (shared if part in ("weights", "gradients", "optimizer") else 1)
         for part, size in parts.items()

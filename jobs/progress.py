@@ -63,7 +63,8 @@ class Watch:
         workers = f"{event['workers']} worker{'s' if event['workers'] > 1 else ''}"
         parameters = quantity(event["parameters"])
         precision, device = event["precision"], event["device"]
-        self.say(f"{parameters} parameters on {workers} ({device}, {precision}){again}")
+        compiled = ", compiled" if event.get("compiled") else ""
+        self.say(f"{parameters} parameters on {workers} ({device}, {precision}{compiled}){again}")
         self.chat = "held_out_bytes" not in event  # prompts are answered, not continued
         if event.get("held_out_bytes", 1) == 0:
             self.say("no document is held out, so the model is not validated")
@@ -153,6 +154,10 @@ class Watch:
         """Somebody asked for a save."""
         self.say(f"step {event['step']}: saved early ({event['why']})", style="bold")
 
+    def not_compiled(self, event: Event) -> None:
+        """It trains, but slower."""
+        self.say(f"layers are not compiled, so steps take longer: {event['why']}")
+
     def not_mirrored(self, event: Event) -> None:
         """A copy of a checkpoint could not be made."""
         self.say(f"step {event['step']}: no copy in the mirror: {event['why']}", "bold yellow")
@@ -235,6 +240,7 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "awaited": Watch.waits_for,
     "saved_early": Watch.saved_early,
     "mirror_failed": Watch.not_mirrored,
+    "not_compiled": Watch.not_compiled,
 }
 
 FAULTS = {

@@ -153,6 +153,7 @@ def loop(stage: LoopConfig, save_every: int) -> dict[str, Any]:
         "micro_batch": 2,
         "validate_every": 2 * save_every,
         "log_every": 1,
+        "compile": False,
         "optim": replace(stage.optim, warmup=auto),
         "checkpoint": replace(stage.checkpoint, every=save_every, mirror=None),
     }

@@ -14,7 +14,16 @@ from llm.metrics import Event
 
 NAME = "log.jsonl"
 
-WARNINGS = ("guard", "fault", "fall", "damaged", "mirror_failed", "waiting", "message")
+WARNINGS = (
+    "guard",
+    "fault",
+    "fall",
+    "damaged",
+    "mirror_failed",
+    "not_compiled",
+    "waiting",
+    "message",
+)
 FROM_FIRST = ("start", "step", "validation", "sample", "checkpoint", "end")
 """Events that the first process tells of all."""
 

@@ -185,9 +185,11 @@ def today(one: OnPaper) -> str:
     """The fastest that a spec can ask for, as it asks for it."""
     now = one.best_today
     if now is None:
-        return "no layout that `cluster.strategy` knows (ddp, fsdp) fits without computing again"
+        return "no layout that a spec can ask for fits"
     asked = (
         f"cluster.strategy={now.way} cluster.workers={now.layout.workers} "
         f"cluster.gpus_per_worker=1 stages.{one.name}.micro_batch={now.layout.micro_batch}"
     )
+    if now.layout.recompute == "full":
+        asked += f" stages.{one.name}.recompute=layers"
     return asked if now == one.best else f"{asked} ({brief(now.seconds)} a step)"

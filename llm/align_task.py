@@ -68,6 +68,8 @@ def loop_of(config: LoopConfig, items: int) -> TrainConfig:
         batch=config.batch,
         micro_batch=config.micro_batch,
         precision=config.precision,
+        compile=config.compile,
+        recompute=config.recompute,
         validate_every=every_tenth if config.validate_every == auto else config.validate_every,
         log_every=config.log_every,
         optim=type(optim)(**{**vars(optim), "warmup": min(warmup, steps - 1)}),

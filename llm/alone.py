@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args
 import torch
 import torch.distributed as dist
 
+from llm.allocator import with_kept_memory
 from llm.errors import Stopped, UserError
 from llm.metrics import Emit
 from llm.outside import Outside, Strategy, stopping_on_sigterm
@@ -36,6 +37,7 @@ def train_alone(
     SIGTERM saves and ends.
     """
     given = arguments(strategies)
+    with_kept_memory()
     try:
         join_torchrun()
         given.folder.mkdir(parents=True, exist_ok=True)

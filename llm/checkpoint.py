@@ -30,7 +30,7 @@ from llm.data import Cursor
 from llm.errors import ArtifactError, TrainingError
 from llm.files import sha256, sync_folder, write_json
 from llm.outside import always
-from llm.pieces import Pieces, Tensors, piece_of, write_pieces
+from llm.pieces import Pieces, Tensors, is_copy, piece_of, write_pieces
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -74,13 +74,13 @@ def save(
 def parts_of(
     model: torch.nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0
 ) -> dict[str, Pieces]:
-    """What process `rank` writes: of tensors that all have, only the first writes anything."""
+    """What process `rank` writes: of rows that several have, only the first writes anything."""
     parts = {"model": model_tensors(model), "optimizer": optimizer_tensors(model, optimizer)}
     return {
         part: {
             name: piece
-            for name, piece in ((name, piece_of(tensor)) for name, tensor in tensors.items())
-            if (rank == 0 if piece.whole else len(piece.rows))
+            for name, tensor in tensors.items()
+            if not is_copy(tensor, rank) and ((piece := piece_of(tensor)).whole or len(piece.rows))
         }
         for part, tensors in parts.items()
     }

@@ -74,7 +74,7 @@ class Proposal:
     @property
     def runs_today(self) -> bool:
         """Whether a spec can ask for it."""
-        return self.way != "hsdp" and self.layout.recompute == "none"
+        return self.layout.recompute != "selective"
 
 
 def proposals(

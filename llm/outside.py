@@ -13,7 +13,7 @@ from typing import Any, Literal
 from llm.errors import ArtifactError
 from llm.metrics import Emit, Event
 
-Strategy = Literal["ddp", "fsdp"]
+Strategy = Literal["ddp", "fsdp", "hsdp"]
 
 Beat = Callable[[str, int], None]
 """Told (doing, step) whenever a process gets on: `forward`, `validation`, `save`, and `step` when

@@ -4,26 +4,31 @@ ddp: every process holds the whole model and gradients are averaged. fsdp: weigh
 optimizer state lie in rows, each process holding its own (`fully_shard`; ZeRO-3, Rajbhandari et al.
 2020), and a layer's weights are gathered just for its pass. Of the 16 bytes that a parameter takes
 with AdamW each of N processes then holds 16 / N, and sends half as much again as with ddp, with
-every micro batch.
+every micro batch. hsdp: the processes of a node share a copy out, so that gathering stays inside
+it, and nodes average gradients.
 
-In this order: `share_out`, then the optimizer, then `parallelise`.
+In this order: what llm/passes.py does to layers, `share_out`, then the optimizer, then
+`parallelise`. Sequences are not cut: a process holds its rows whole (no sequence, context, tensor
+or pipeline parallelism), so a row's activations must fit beside a share of the weights.
 
 What only fsdp needs is imported where it is used: it takes 0.8 s of every process that trains, and
 of every recovery.
 """
 
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
-from llm.model import Block
+from llm.errors import UserError
 from llm.outside import Strategy
+from llm.passes import layers_of, products_of
 from llm.world import Precision, World
 
 
@@ -34,20 +39,58 @@ def share_out(model: nn.Module, world: World, strategy: Strategy, precision: Pre
     matrices of layers travel in it, as autocast would round them anyway: the numbers are the same,
     while autocast's copies would stay, whole, until the backward pass.
     """
-    if strategy == "ddp" or world.size == 1:
+    mesh = mesh_of(world, strategy)
+    if mesh is None:
         return
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh(world.device.type, (world.size,))
     policy = MixedPrecisionPolicy()
     if precision == "bf16":  # for matrix products under autocast, which casts the inputs
         policy = MixedPrecisionPolicy(
             torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
-    for module in model.modules():
-        if isinstance(module, Block):
-            fully_shard([module.attention, module.mlp], mesh=mesh, mp_policy=policy)
+    for layer in layers_of(model):
+        fully_shard(products_of(layer), mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)  # embedding, norms and head: fp32, gathered once for both passes
+
+
+def mesh_of(world: World, strategy: Strategy) -> DeviceMesh | None:
+    """The processes as rows of those that share a copy, or None where each is to hold its own.
+
+    UserError if hsdp meets nodes of different sizes.
+    """
+    if strategy == "ddp" or world.size == 1:
+        return None
+    kind, node = world.device.type, node_size(world) if strategy == "hsdp" else world.size
+    if node == 1:
+        return None
+    if node == world.size:
+        return init_device_mesh(kind, (node,))
+    return init_device_mesh(kind, (world.size // node, node), mesh_dim_names=("replicate", "shard"))
+
+
+def node_size(world: World) -> int:
+    """Processes of each node, as torchrun and Ray Train tell them; ranks of a node are in a row."""
+    here = float(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+    most, least = world.max(here, -here)
+    if most != -least:
+        raise UserError(
+            f"cluster.strategy: hsdp shares a copy of the model out within each node, and the "
+            f"{world.size} workers are {-least:.0f} on one node and {most:.0f} on another; choose "
+            "a number of workers that fills the nodes evenly, or fsdp"
+        )
+    return int(most)
+
+
+def copy_size(model: nn.Module) -> int:
+    """Processes over which one copy of the weights lies."""
+    first = next(model.parameters())
+    if is_plain(first):
+        return 1
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(first, DTensor), type(first)
+    return first.device_mesh.size(-1)
 
 
 def parallelise(model: nn.Module, world: World) -> nn.Module:

@@ -69,10 +69,19 @@ def piece_of(tensor: torch.Tensor) -> Piece:
         return Piece(tensor.detach(), 0, shape)
     from torch.distributed.tensor import DTensor, Shard  # half a second that serving need not pay
 
-    assert isinstance(tensor, DTensor) and tensor.placements == (Shard(0),), tensor
-    mesh = tensor.device_mesh
-    each = math.ceil(shape[0] / mesh.size())
-    return Piece(tensor.to_local().detach(), min(shape[0], mesh.get_local_rank() * each), shape)
+    assert isinstance(tensor, DTensor) and tensor.placements[-1] == Shard(0), tensor
+    mesh, way = tensor.device_mesh, tensor.device_mesh.ndim - 1
+    each = math.ceil(shape[0] / mesh.size(way))
+    first = min(shape[0], mesh.get_local_rank(way) * each)
+    return Piece(tensor.to_local().detach(), first, shape)
+
+
+def is_copy(tensor: torch.Tensor, rank: int) -> bool:
+    """Whether a process of lower rank holds the same rows: all of them, or those of its node."""
+    if type(tensor) in (torch.Tensor, nn.Parameter):
+        return rank > 0
+    mesh = tensor.device_mesh  # type: ignore[attr-defined]
+    return mesh.ndim > 1 and mesh.get_local_rank(0) > 0
 
 
 class Buffers:

@@ -16,7 +16,7 @@ from torch import nn
 
 from llm import checkpoint
 from llm.checkpoint import Position
-from llm.config import LoopConfig, TrainConfig
+from llm.config import LoopConfig, TrainConfig, auto
 from llm.data import Cursor
 from llm.ema import averaged
 from llm.errors import Stopped, stopped_at
@@ -29,6 +29,7 @@ from llm.metrics import Event, RunLog
 from llm.optim import make_optimizer
 from llm.outside import Beat, Outside, Wish, unheard
 from llm.parallel import gathered, share_out
+from llm.passes import compile_layers, pays, recompute_layers, why_not_compiled
 from llm.pulse import Falls
 from llm.saver import Saver
 from llm.statistics import Statistics
@@ -126,6 +127,9 @@ class Run:
         self.saver = Saver(
             task.checkpoints, task.train.checkpoint, setting.world, outside, self.log
         )
+        self.why_plain: str | None = None
+        """Why layers are not compiled though they should be."""
+        self.compiled = self._shape_passes()
         share_out(recipe.module, self.world, outside.strategy, setting.precision)
         optim = task.train.optim
         optimizer = make_optimizer(recipe.module, optim, setting.precision)
@@ -142,6 +146,23 @@ class Run:
         self.validated = -1
         self.doing = "start"
         beating(recipe.module, self._beat)
+
+    def _shape_passes(self) -> bool:
+        """Compile layers, and have them computed again, as is wanted; whether they are compiled."""
+        train, module = self.task.train, self.recipe.module
+        wanted = train.compile
+        if wanted == auto:
+            flops = self.recipe.flops * train.tokens
+            wanted = pays(flops, self.world.size, self.world.device)
+        if wanted:
+            why = why_not_compiled(self.world.device)
+            if self.world.sum(float(why is not None))[0] > 0:  # all alike
+                wanted, self.why_plain = False, why or "another worker cannot"
+            else:
+                compile_layers(module, parts=self.outside.strategy != "ddp")
+        if train.recompute == "layers":
+            recompute_layers(module)
+        return wanted
 
     def _own(self, path: Path) -> Path | None:
         """Only the first process writes files."""
@@ -218,6 +239,8 @@ class Run:
         facts: dict[str, Any] = {}
         if self.world.rank == 0:
             facts = self.recipe.announce(self.folder)
+        if self.why_plain:
+            self.log("not_compiled", self.training.position.step, why=self.why_plain)
         self.log(
             "start",
             self.training.position.step,
@@ -226,6 +249,7 @@ class Run:
             workers=self.world.size,
             device=str(self.world.device),
             precision=self.setting.precision,
+            compiled=self.compiled,
             **facts,
             pid=os.getpid(),
             time=time.time(),

@@ -31,7 +31,7 @@ from llm.errors import ArtifactError
 from llm.metrics import RunLog, size_of
 from llm.mirror import Mirror
 from llm.outside import Outside, Wish
-from llm.parallel import shared_out
+from llm.parallel import copy_size, shared_out
 from llm.pieces import Buffers, Pieces, size
 from llm.settle import settle
 from llm.world import World
@@ -54,6 +54,8 @@ class Saver:
         self.writing: Future[None] | None = None
         self.group: dist.ProcessGroup | None = None
         """Over which the threads of a model that is shared out talk."""
+        self.writers = 1
+        """Processes that each write a part."""
         now = time.time_ns() // 1000  # exact as a double
         self.writer = int(world.max(float(now if world.rank == 0 else 0))[0])
         """What the unfinished folders of this saver are called, the same in all processes."""
@@ -92,6 +94,7 @@ class Saver:
             self.group = dist.new_group(backend="gloo")
         if self.world.rank > 0 and not shared:
             return
+        self.writers = copy_size(model)
         parts = checkpoint.parts_of(model, optimizer, self.world.rank)
         copies = self.buffers.copied(parts)
         stall = time.perf_counter() - start
@@ -146,7 +149,7 @@ class Saver:
         own: dict[str, str] | OSError
         rank, count = self.world.rank, self.world.size
         try:
-            require_disk(self.folder, size(parts) * count)
+            require_disk(self.folder, size(parts) * self.writers)
             own = checkpoint.write_parts(temporary, parts, checkpoint.suffix(rank, count))
         except OSError as error:
             own = error

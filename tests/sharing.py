@@ -1,4 +1,4 @@
-"""Trainings in two processes of torchrun that share one model in a given way.
+"""Trainings in a few processes of torchrun that share one model in a given way.
 
 `torchrun -m tests.sharing TASK.json FOLDER STOP --strategy fsdp` pretrains as `llm.pretrain` does,
 asks itself to stop before STOP (0: never), and notes how many bytes each process holds.
@@ -6,6 +6,7 @@ asks itself to stop before STOP (0: never), and notes how many bytes each proces
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from torch.distributed.tensor import DTensor
 
+from llm.allocator import MEMORY
 from llm.alone import train_alone
 from llm.metrics import Event
 from llm.outside import Outside, Strategy, Wish
@@ -24,13 +26,26 @@ from llm.train import Training
 ROOT = Path(__file__).parent.parent
 
 
-def together(module: str, *arguments: object, strategy: Strategy) -> int:
-    """Run a module's command line in two processes; the exit code."""
+def together(module: str, *arguments: object, strategy: Strategy, nodes: int = 1) -> int:
+    """Run a module's command line in two processes of each node; the highest exit code."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    given = [*map(str, arguments), "--strategy", strategy]
-    command = [*torchrun, "--standalone", "-m", module, *given]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=300).returncode
+    given = ["-m", module, *map(str, arguments), "--strategy", strategy]
+    environment = {**os.environ, **MEMORY, "OMP_NUM_THREADS": "1"}
+    meeting = f"--nnodes={nodes} --master-addr=127.0.0.1 --master-port={free_port()}".split()
+    started = [
+        subprocess.Popen(
+            [*torchrun, *meeting, f"--node-rank={node}", *given], cwd=ROOT, env=environment
+        )
+        for node in range(nodes)
+    ]
+    return max(abs(one.wait(timeout=300)) for one in started)
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def held(training: Training) -> int:

@@ -15,17 +15,24 @@ VENV = Path(os.environ.get("HUMPTY_TRL", Path.home() / ".cache/humpty/trl"))
 PACKAGES = ("trl==1.12.0", "torch>=2.10,<2.14", "transformers", "accelerate", "datasets")
 
 
-class Peer:
-    """A script under the venv's Python that answers lines of JSON with lines of JSON."""
+def trl_python() -> Path:
+    """That of the venv, which is made if it is not there."""
+    if not (VENV / "bin/python").exists():
+        print(f"making {VENV} for TRL")
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        pip = [VENV / "bin/python", "-m", "pip", "install", "--quiet", *PACKAGES]
+        subprocess.run(pip, check=True)
+    return VENV / "bin/python"
 
-    def __init__(self, script: str, environment: dict[str, str] | None = None) -> None:
-        if not (VENV / "bin/python").exists():
-            print(f"making {VENV} for TRL")
-            subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-            pip = [VENV / "bin/python", "-m", "pip", "install", "--quiet", *PACKAGES]
-            subprocess.run(pip, check=True)
+
+class Peer:
+    """A script under that Python, or another one, that answers lines of JSON with lines of JSON."""
+
+    def __init__(
+        self, script: str, environment: dict[str, str] | None = None, python: str = ""
+    ) -> None:
         self.process = subprocess.Popen(
-            [VENV / "bin/python", Path(__file__).with_name(script)],
+            [python or trl_python(), Path(__file__).with_name(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -35,9 +42,18 @@ class Peer:
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
         """Its answer, however long that takes."""
-        assert self.process.stdin and self.process.stdout
+        self.send(question)
+        return self.receive()
+
+    def send(self, question: dict[str, Any]) -> None:
+        """Ask without waiting."""
+        assert self.process.stdin
         self.process.stdin.write(json.dumps(question) + "\n")
         self.process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        """The next answer."""
+        assert self.process.stdout
         for line in self.process.stdout:
             if line.startswith('{"'):  # others are the libraries' own news
                 answer: dict[str, Any] = json.loads(line)

@@ -19,6 +19,7 @@ from random import Random
 from rich.console import Console
 from rich.table import Table
 
+from llm.allocator import MEMORY
 from llm.config import (
     CheckpointConfig,
     DataConfig,
@@ -39,13 +40,6 @@ from tests.published import PUBLISHED
 
 CHARACTERS = 0x4E00
 """The first of 20,992: a tokenizer of characters has whatever vocabulary is wanted."""
-
-OTHERS = {
-    "MALLOC_MMAP_THRESHOLD_": "4294967296",
-    "MALLOC_TRIM_THRESHOLD_": "68719476736",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-"""As workers have it (cluster.session, which loads ray)."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +173,7 @@ def run(module: str, *arguments: str) -> str:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, **OTHERS, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **MEMORY, "OMP_NUM_THREADS": "1"},
     )
     return done.stdout.splitlines()[-1]
 

@@ -1,6 +1,8 @@
 """Several processes train one model: however they share it, they take the steps of one process."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,58 @@ def test_a_run_goes_on_with_another_strategy_and_number_of_processes(
     assert np.abs(steps_of(tmp_path, "loss") - steps_of(one, "loss")).max() < 1e-5
     assert distance(tmp_path, one) < 1e-5
     assert (tmp_path / "order.tsv").read_text() == (one / "order.tsv").read_text()
+
+
+@pytest.mark.slow
+def test_nodes_that_each_share_a_copy_out_take_the_steps_of_one_process(tmp_path: Path) -> None:
+    one, four = tmp_path / "one", tmp_path / "four"
+    # six micro batches are dealt to four processes; each layer is computed again
+    train = {"steps": 12, "batch": 12, "save_every": 12, "recompute": "layers"}
+    task = write_task(tmp_path, model={"dropout": 0.1}, **train)
+    run_plain(task, one)
+    assert together("tests.sharing", task, four, 6, strategy="hsdp", nodes=2) != 0
+    pieces = sorted((four / "checkpoints/step-000006").glob("model-*"))
+    assert len(pieces) == 4
+    assert max(map(size, pieces[:2])) > 10 * max(map(size, pieces[2:]))  # copies are not written
+    assert together("tests.sharing", task, four, 9, strategy="fsdp") != 0
+    assert together("tests.sharing", task, four, 0, strategy="hsdp", nodes=2) == 0
+    assert np.abs(steps_of(four, "loss") - steps_of(one, "loss")).max() < 1e-5
+    assert distance(four, one) < 1e-5
+    held = {json.loads((four / f"held-{rank}.json").read_text()) for rank in range(4)}
+    whole = 3 * sum(one.nbytes for one in load_file(one / "model.safetensors").values())
+    assert all(bytes_ == pytest.approx(0.5 * whole, rel=0.01) for bytes_ in held)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file."""
+    return path.stat().st_size
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_processes_whose_layers_are_compiled_take_the_steps_of_one(
+    tmp_path: Path, strategy: Any
+) -> None:
+    task = write_task(tmp_path, steps=8, save_every=4, model={"dropout": 0.1})
+    run_plain(task, tmp_path / "one")
+    task.write_text(task.read_text().replace('"compile": "auto"', '"compile": true'))
+    assert together("tests.sharing", task, tmp_path / "two", 0, strategy=strategy) == 0
+    losses = [steps_of(tmp_path / name, "loss") for name in ("one", "two")]
+    assert np.abs(losses[1] - losses[0]).max() < 1e-4
+    start = read_log(tmp_path / "two/metrics.jsonl")[0]
+    assert start["event"] == "start" and start["compiled"]
+
+
+@pytest.mark.chaos
+def test_a_compiled_run_that_resumes_repeats_itself_to_the_bit(tmp_path: Path) -> None:
+    task = write_task(tmp_path, steps=8, save_every=4, model={"dropout": 0.1}, compile=True)
+    run_plain(task, tmp_path / "one")
+    command = [sys.executable, "-m", "tests.tasks", str(task), str(tmp_path / "two"), "6"]
+    assert subprocess.run(command, check=False).returncode == 9
+    run_plain(task, tmp_path / "two")
+    losses = [steps_of(tmp_path / name, "loss") for name in ("one", "two")]
+    assert np.array_equal(*losses)
+    assert distance(tmp_path / "one", tmp_path / "two") == 0
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from jobs.model_rules import named
 from jobs.spec import (
     ExampleStage,
     GenerateStage,
@@ -30,9 +31,7 @@ def of_family(stage: PretrainStage) -> Findings:
     model = stage.model
     allowed = OBJECTIVES[model.family]
     if stage.objective not in (auto, *allowed):
-        message = (
-            f"{stage.objective} is not allowed; a {model.family} learns {' or '.join(allowed)}"
-        )
+        message = f"{stage.objective} is not allowed; {named(model)} learns {' or '.join(allowed)}"
         yield ("objective",), message
         return
     yield from of_code(stage)
@@ -55,7 +54,7 @@ def of_code(stage: PretrainStage) -> Findings:
     """A code is what an autoencoder has, and nobody else."""
     model = stage.model
     if model.code and model.family != "encoder_decoder":
-        yield ("model", "code"), f"{model.code} has no effect on a {model.family}; leave it out"
+        yield ("model", "code"), f"{model.code} has no effect on {named(model)}; leave it out"
     elif model.code and stage.objective == "spans":
         message = (
             f"{model.code} is too narrow for spans; leave it out, or say objective: autoencode"
@@ -136,5 +135,5 @@ def of_words(name: str, stage: PretrainStage, stages: Mapping[str, Stage]) -> Fi
 def of_prompt(keys: Keys, prompt: str, made: PretrainStage) -> Findings:
     """What fills in is shown where."""
     if objective_of(made.objective, made.model) in ("masked", "spans") and GAP not in prompt:
-        message = f"{prompt!r} has no gap; a {made.model.family} fills in {GAP}: write it there"
+        message = f"{prompt!r} has no gap; {named(made.model)} fills in {GAP}: write it there"
         yield keys, message

@@ -14,7 +14,10 @@ def of_model(model: ModelConfig) -> Findings:
     heads = max(1, width // 64) if model.heads == auto else model.heads
     yield from of_heads(model, width, heads)
     yield from of_positions(model, width)
-    yield from of_window(model)
+    if model.family == "decoder":
+        yield from of_window(model)
+    else:
+        yield from of_family(model)
     if model.experts:
         yield from of_experts(model)
 
@@ -70,6 +73,24 @@ def of_window(model: ModelConfig) -> Findings:
     if model.window >= model.context:
         message = f"{model.window} has no effect; must be less than context {model.context}, or 0"
         yield ("model", "window"), message
+
+
+def of_family(model: ModelConfig) -> Findings:
+    """What only decoders do."""
+    if model.positions == "alibi":
+        message = f"alibi is not allowed; only decoders attend by distance, not {named(model)}"
+        yield ("model", "positions"), message
+    if model.window and model.family != "window":
+        message = f"{model.window} has no effect on {named(model)}; leave it out"
+        yield ("model", "window"), message
+    if model.experts:
+        message = f"{model.experts} is not allowed; only decoders have them, not {named(model)}"
+        yield ("model", "experts"), message
+
+
+def named(model: ModelConfig) -> str:
+    """an encoder"""
+    return f"{'an' if model.family.startswith('e') else 'a'} {model.family}"
 
 
 def of_experts(model: ModelConfig) -> Findings:

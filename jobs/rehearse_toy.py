@@ -108,6 +108,7 @@ def small_pretrain(stage: PretrainStage) -> PretrainStage:
         kv_heads=2 if stage.model.kv_heads == stage.model.heads else 1,
         hidden=auto,
         context=min(CONTEXT, stage.model.context),
+        window=min(CONTEXT - 1, stage.model.window),
     )
     return replace(
         stage,

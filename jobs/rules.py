@@ -11,6 +11,7 @@ from dataclasses import fields
 from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
 from jobs.corpus_rules import of_corpus, of_shards, of_text
+from jobs.family_rules import of_families, of_family
 from jobs.graph import DATA
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
@@ -57,6 +58,7 @@ def of_spec(spec: SpecFile) -> Findings:
     if spec.data is not None:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
+    yield from of_families(spec.stages)
     yield from of_cluster(spec)
     yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
@@ -159,6 +161,7 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_tokenizer(stage)
         case PretrainStage():
             yield from of_model(stage.model)
+            yield from of_family(stage)
             yield from of_batch(stage, stage.batch, workers)
             yield from of_length(stage)
         case SftStage() | RewardStage() | DpoStage():

@@ -45,7 +45,13 @@ def write_text(folder: Path, documents: int = 1500) -> Path:
 
 
 def write_task(
-    folder: Path, *, documents: int = 1500, model: dict[str, Any] | None = None, **train: Any
+    folder: Path,
+    *,
+    documents: int = 1500,
+    model: dict[str, Any] | None = None,
+    objective: str = "next_token",
+    prompt: str = "",
+    **train: Any,
 ) -> Path:
     """A task.json, its text and its tokenizer below `folder`."""
     from llm.task import PretrainTask
@@ -75,8 +81,9 @@ def write_task(
             checkpoint=CheckpointConfig(every=rest.pop("save_every", steps)),
             **rest,
         ),
-        prompt="",
+        prompt=prompt,
         seed=3,
+        objective=objective,
     )
     path = folder / "task.json"
     path.write_text(json.dumps(asdict(task)))

@@ -316,13 +316,28 @@ def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart", "humpty", "shakespeare", "chinese", "corpus", "chat", "loop"]
+    "name",
+    [
+        "quickstart",
+        "humpty",
+        "shakespeare",
+        "chinese",
+        "corpus",
+        "chat",
+        "loop",
+        "masked",
+        "spans",
+        "autoencoder",
+        "window",
+    ],
 )
 def test_every_shipped_file_can_be_planned(name: str) -> None:
     spec = load(str(JOBS / f"{name}.yaml"))
     kinds = ["tokenizer", "pretrain", "generate"]
     if name == "quickstart":
         kinds = ["tokenizer", "pretrain", "sft", "reward", "ppo", "generate", "serve"]
+    if name == "window":
+        kinds = ["tokenizer", "pretrain", "pretrain", "generate"]
     if name == "loop":
         kinds = ["tokenizer", "pretrain", "sft", "reward", "ppo", "serve"]
     if name == "corpus":

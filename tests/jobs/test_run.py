@@ -231,6 +231,39 @@ def test_generate_without_a_model_says_what_to_run(tmp_path: Path) -> None:
         generate(spec, "x", None)
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("masked", "{family: encoder"),
+        pytest.param("spans", "{family: encoder_decoder", marks=pytest.mark.chaos),
+        pytest.param("autoencoder", "{family: encoder_decoder, code: 4", marks=pytest.mark.chaos),
+        pytest.param("window", "{family: window, window: 4", marks=pytest.mark.chaos),
+    ],
+)
+def test_models_that_are_no_decoders_run_and_show_what_they_learned(
+    ray_cluster: None, tmp_path: Path, name: str, model: str
+) -> None:
+    training = "window" if name == "window" else "pretrain"
+    tiny = [one.replace("pretrain", training) for one in TINY[1:]]
+    shape = f"stages.{training}.model={model}, depth: 1, width: 32, heads: 2, context: 32}}"
+    fewer = [f"stages.{training}.micro_batch=2", f"stages.{training}.validate_every=2"]
+    fewer += ["stages.tokenizer.vocab_size=400"] if name in ("masked", "spans") else []
+    fewer += ["stages.transformer.model.depth=1", "stages.transformer.steps=20"]
+    fewer = [one for one in fewer if name == "window" or "transformer" not in one]
+    text = write_text(tmp_path / "text")
+    files = [f"data.shards={text}", "cluster.workers=2", f"storage={tmp_path}"]
+    spec = load(str(JOBS / f"{name}.yaml"), [*files, shape, *tiny, *fewer])
+    run(spec)
+    assert samples(spec) and all("[MASK]" not in sample["text"] for sample in samples(spec))
+    folder = artifact(spec, training)
+    report = (folder / "report.html").read_text()
+    assert "What it writes" in report and len(losses(folder)) >= 1
+    words = {"window": "Bits per byte", "autoencoder": "Given back"}.get(name, "Filled in")
+    assert words in report
+    if name != "window":
+        assert "frequencies alone" in report
+
+
 def test_shakespeare_runs_on_any_text(ray_cluster: None, tmp_path: Path, shared_data: Path) -> None:
     text = shared_data / "a_pretrain/en/tinyshakespeare.txt"
     all_of_it = ["data.validation.fraction=0"]  # else a rare letter may be held out

@@ -96,7 +96,7 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
             yield "prompts", counted(len(generate.prompts), "text")
             yield "sampling", sampling(generate)
         case ServeStage() as serve:
-            yield from serve_rows(serve)
+            yield from serve_rows(serve, [plan.by_name[name] for name in serve.models])
         case SweepStage() | ScalingStage() as search:
             yield from search_rows(search, stage, plan)
     if stage.saving:

@@ -40,7 +40,8 @@ def plan_memory(
         "reward": 4 * (total(reward, vocab) - head(reward, vocab)) if reward else 0,
         "activations": activations(policy, critic, vocab, config, bf16),
         # keys and values are fp32 on a processor (llm/slots.py)
-        "writing": compute * total(policy, vocab) + texts * key_value_bytes(policy, policy.context, 4),
+        "writing": compute * total(policy, vocab)
+        + texts * key_value_bytes(policy, policy.context, 4),
         "experience": config.batch * (8 * policy.context + 8 * 4 * config.answer_tokens),
         "saving": 0 if gpu else SAVED_BYTES * sum(learning.values()),
     }

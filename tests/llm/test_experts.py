@@ -192,4 +192,4 @@ def test_a_training_with_the_price_uses_experts_evenly() -> None:
             made.features(torch.randint(VOCAB, (64, 12)))
             share = F.one_hot(layers[0].routing.chosen, 6).float().mean((0, 1, 2))
         busiest[price] = share.max().item()
-    assert busiest[0.1] < 0.4 < busiest[0.0] + 0.1, busiest
+    assert busiest[0.1] + 0.1 < busiest[0.0], busiest

@@ -98,7 +98,7 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
             yield "prompts", counted(len(generate.prompts), "text")
             yield "sampling", sampling(generate)
         case ServeStage() as serve:
-            yield from serve_rows(serve)
+            yield from serve_rows(serve, [plan.by_name[name] for name in serve.models])
         case ImportStage() as imported:
             yield "model", f"{shape(stage.model)}" if stage.model else "known once it is read"
             yield "read from", near(Path(imported.folder))

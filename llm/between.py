@@ -49,6 +49,7 @@ def native_norm(loaded: ctypes.CDLL, weight: Tensor, epsilon: float) -> Norm:
 
     def add_and_normalize(x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
+        added = None if added is None else added.contiguous()
         rows, width = x.shape
         y = torch.empty(rows, width, dtype=torch.bfloat16)
         normalize(

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from llm.config import ModelConfig
 from llm.pool import Run, on_grid
+from llm.sight import slopes_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class NativePool:
     ) -> None:
         self.native, self.turns = attend, turns
         self.config, self.features = config, config.width // config.heads
+        self.slopes = slopes_of(config)
         self.room = on_grid(config.context)
         shape = (config.depth, 2, count, config.kv_heads, self.room, self.features)
         self.memory = torch.zeros(shape, dtype=dtype)
@@ -126,7 +128,8 @@ class NativePool:
 
         qkv: (N, (H + 2 K) E); norms: weights for queries and keys, (2, E) fp32; gives (N, D).
         """
-        assert qkv.is_contiguous() and qkv.dtype == self.memory.dtype
+        assert qkv.dtype == self.memory.dtype
+        qkv = qkv.contiguous()  # which a product in C is not if its outputs fill no block
         mixed = torch.empty(len(qkv), self.config.width, dtype=qkv.dtype)
         keys, values = self.bases[layer]
         self.native(
@@ -138,7 +141,7 @@ class NativePool:
             self.places.data_ptr(),
             None if self.turns is None else self.turns.data_ptr(),
             None if norms is None else norms.data_ptr(),
-            None,
+            None if self.slopes is None else self.slopes.data_ptr(),
             self.items.data_ptr(),
             self.queries.data_ptr(),
             self.scores.data_ptr(),
@@ -146,7 +149,7 @@ class NativePool:
             self.config.heads,
             self.config.kv_heads,
             self.room,
-            self.room,
+            self.config.window or self.room,
             self.items.size(1),
             self.threads,
             self.config.norm_eps,

@@ -67,8 +67,8 @@ class Batch(NamedTuple):
     end: int
     lines: slice
     longest: int
-    hidden: Tensor
-    """What is added to their scores; as in llm.sight.look."""
+    added: Tensor
+    """To their scores; as in llm.sight.look."""
     chosen: Tensor | None = None
     """Which lines have queries, unless all have."""
 
@@ -122,18 +122,18 @@ class Pool:
         lines = [line - first for line, _ in writing]
         last = torch.zeros(count, dtype=torch.int64)
         last[lines] = torch.tensor([place for _, place in writing])
-        hidden = self.sight.of_texts(last, segment.longest, self.memory.dtype)
-        chosen = torch.tensor(lines).to(hidden.device) if count > len(writing) else None
+        added = self.sight.of_texts(last, segment.longest, self.memory.dtype)
+        chosen = torch.tensor(lines).to(added.device) if count > len(writing) else None
         every = slice(first, segment.last)
-        return Batch(segment.begin, segment.end, every, segment.longest, hidden, chosen)
+        return Batch(segment.begin, segment.end, every, segment.longest, added, chosen)
 
     def _block(self, begin: int, block: Run) -> Batch:
         """Each token of a block looks at those before it."""
         longest = on_grid(block.start + block.tokens)
         last = torch.arange(block.start, block.start + max(block.tokens, ROWS))
-        hidden = self.sight.of_tokens(last, longest, self.memory.dtype)
+        added = self.sight.of_tokens(last, longest, self.memory.dtype)
         line = slice(block.line, block.line + 1)
-        return Batch(begin, begin + block.tokens, line, longest, hidden)
+        return Batch(begin, begin + block.tokens, line, longest, added)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Stores keys and values of the new tokens, lets their queries look: -> (N, H, E)."""
@@ -163,7 +163,7 @@ class Pool:
     def _look(self, memory: Tensor, query: Tensor, batch: Batch) -> Tensor:
         """(lines, H, rows, E) -> (lines, H, rows, E)."""
         keys, values = memory[:, batch.lines, :, : batch.longest].unbind(0)
-        return look(query, keys, values, batch.hidden)
+        return look(query, keys, values, batch.added)
 
 
 def on_grid(tokens: int) -> int:

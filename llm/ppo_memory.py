@@ -7,6 +7,7 @@ from llm.align_config import PpoConfig
 from llm.config import ModelConfig
 from llm.memory import layer_bytes_per_token, processor_kernels
 from llm.size import SAVED_BYTES, parameters
+from llm.writer_memory import key_value_bytes
 
 WRITTEN_TOGETHER = 64
 """Answers; a step of writing costs hardly more for many than for one, but each needs a cache."""
@@ -38,7 +39,9 @@ def plan_memory(
         "reference": 4 * total(policy, vocab),
         "reward": 4 * (total(reward, vocab) - head(reward, vocab)) if reward else 0,
         "activations": activations(policy, critic, vocab, config, bf16),
-        "writing": compute * total(policy, vocab) + texts * cache_per_text(policy),
+        # keys and values are fp32 on a processor (llm/slots.py)
+        "writing": compute * total(policy, vocab)
+        + texts * key_value_bytes(policy, policy.context, 4),
         "experience": config.batch * (8 * policy.context + 8 * 4 * config.answer_tokens),
         "saving": 0 if gpu else SAVED_BYTES * sum(learning.values()),
     }
@@ -52,11 +55,6 @@ def total(model: ModelConfig, vocab: int) -> int:
 def head(model: ModelConfig, vocab: int) -> int:
     """Parameters of an output layer of its own."""
     return parameters(model, vocab)["head"]
-
-
-def cache_per_text(model: ModelConfig) -> int:
-    """Bytes of the keys and values of a whole context, which are fp32 on a processor."""
-    return 2 * model.depth * model.context * model.width * 4
 
 
 def activations(

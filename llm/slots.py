@@ -35,7 +35,7 @@ class Slots:
         lines = torch.arange(2 * rows * shared, device=device) * room
         lines = lines.view(2, rows, shared).transpose(0, 1)
         self.lines = lines.flatten(1)  # (rows, 2 K): where keys and values of each head begin
-        self.hidden: Tensor | None = None
+        self.added: Tensor | None = None
 
     def join(self, lengths: Tensor) -> Tensor:
         """Texts of so many tokens take all rows; the places of their tokens, text after text."""
@@ -43,7 +43,7 @@ class Slots:
         every = torch.arange(int(lengths.max()), device=lengths.device).expand(len(lengths), -1)
         rows, places = (every < lengths[:, None]).nonzero().unbind(1)  # (N,)
         self._expect(rows, places)
-        self.hidden = None
+        self.added = None
         return places
 
     def grow(self) -> Tensor:
@@ -52,7 +52,7 @@ class Slots:
         rows = torch.arange(len(places), device=places.device)
         self.lengths = places + 1
         self._expect(rows, places)
-        self.hidden = self.sight.of_texts(places, self.longest, self.memory.dtype)
+        self.added = self.sight.of_texts(places, self.longest, self.memory.dtype)
         return places
 
     def _expect(self, rows: Tensor, places: Tensor) -> None:
@@ -67,18 +67,26 @@ class Slots:
         self.memory[layer].view(-1, self.features).index_copy_(0, self.ends, fresh)
         memory = self.memory[layer, :, : len(self.lengths)]  # (2, B, K, P, E)
         keys, values = memory[..., : self.longest, :].unbind(0)  # (B, K, S, E)
-        if self.hidden is None:
+        if self.added is None:
             return self._read(query, keys, values)
-        return look(query[:, :, None], keys, values, self.hidden)[:, :, 0]
+        return look(query[:, :, None], keys, values, self.added)[:, :, 0]
 
     def _read(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """All tokens of all texts look at those before them."""
         lined_up = query.new_zeros(len(keys), self.longest, *query.shape[1:])  # (B, T, H, E)
         lined_up[self.rows, self.places] = query
         lined_up = lined_up.transpose(1, 2)
-        shared = self.heads != keys.size(1)
+        mask = None
+        if self.sight.limits(self.longest):
+            every = torch.arange(self.longest, device=query.device)
+            mask = self.sight.added(every, self.longest, query.dtype)
         mixed = F.scaled_dot_product_attention(
-            lined_up, keys, values, is_causal=True, enable_gqa=shared
+            lined_up,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=mask is None,
+            enable_gqa=self.heads != keys.size(1),
         )
         return mixed.transpose(1, 2)[self.rows, self.places]
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from llm.attention import Attention
 from llm.between import Norm, make_norm
+from llm.experts import Experts
 from llm.feed_forward import lay_out_mlp
 from llm.mlp import GatedMlp, Mlp
 from llm.model import Block, Transformer
@@ -26,6 +27,8 @@ from llm.positions import Rotary
 from llm.products import NativeProduct, Product, lay_out
 from llm.slots import Slots
 from llm.world import Precision
+
+Kinds = Mlp | GatedMlp | Experts
 
 
 class Past(Protocol):
@@ -71,7 +74,7 @@ class Writer:
         self.device = model.embedding.weight.device
         self.past = torch.float32 if self.device.type == "cpu" else self.precision
         self.layers = [self._layer(cast(Block, block)) for block in model.blocks]
-        self.head = self._product((model.head or model.embedding).weight, None)
+        self.head = self._product((model.head or model.embedding).weight)
         self.turns = turns(model.positions) if isinstance(model.positions, Rotary) else None
 
     def slots(self, rows: int, room: int) -> Slots:
@@ -146,11 +149,14 @@ class Writer:
             norms=norms(attention, order),
             out=self._product(attention.out.weight, attention.out.bias),
             mlp_norm=make_norm(block.mlp_norm, self.precision),
-            mlp=lay_out_mlp(cast(Mlp | GatedMlp, block.mlp), self._product, self.precision),
+            mlp=lay_out_mlp(cast(Kinds, block.mlp), self._product, self.precision),
         )
 
-    def _product(self, weight: Tensor, bias: Tensor | None) -> Product:
-        product = lay_out(weight, bias, self.kind)
+    def _product(
+        self, weight: Tensor, bias: Tensor | None = None, *, exact: bool = False
+    ) -> Product:
+        kind = "bf16" if exact and self.kind == "int8" else self.kind
+        product = lay_out(weight, bias, kind)
         if not isinstance(product, NativeProduct):
             self.least = 2
         return product

@@ -30,6 +30,18 @@ SHAPES: dict[str, dict[str, Any]] = {
         "qkv_bias": True,
         "mlp": "relu",
     },
+    "mistral": {"width": 64, "heads": 4, "kv_heads": 2, "window": 20},
+    "alibi": {"width": 48, "heads": 3, "positions": "alibi", "mlp": "relu"},
+    "far": {
+        "width": 96,
+        "heads": 6,
+        "kv_heads": 3,
+        "positions": "alibi",
+        "window": 37,
+        "qk_norm": True,
+    },
+    "mixtral": {"width": 64, "heads": 4, "kv_heads": 2, "experts": 5},
+    "switch": {"experts": 4, "experts_per_token": 1, "mlp": "gelu", "positions": "none"},
 }
 """Settings of a ModelConfig by name, for models of width 32 and 2 heads otherwise.
 

@@ -315,6 +315,11 @@ def test_a_finished_plan_tells_how_to_write(spec: LoadSpec) -> None:
     )
 
 
+def test_a_server_is_told_with_the_memory_of_a_replica() -> None:
+    joined = " ".join(printed(load(str(JOBS / "loop.yaml"))).split())
+    assert "a replica for 2 models: weights 25.4 MB, keys and values 33.6 MB (bf16)" in joined
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm.activations import ACTIVATIONS
 from llm.between import make_gate, make_norm
 from llm.feed_forward import in_portions
-from llm.mlp import ACTIVATIONS
 from llm.native import library
 from llm.products import NativeProduct, lay_out, quantized
 

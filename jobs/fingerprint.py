@@ -68,7 +68,7 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code", "experts")
+LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code", "experts", "init")
 """Fields of a model that came after the format; their defaults are what there was before them."""
 
 OF_EXPERTS = ("experts_per_token", "balance")

@@ -20,9 +20,10 @@ from llm.attention import Attention, attend
 from llm.config import ModelConfig
 from llm.encoder import seen_by_all
 from llm.hidden import rows_of_embedding
+from llm.init import initialize
 from llm.loss import IGNORED, next_token_loss
 from llm.mlp import make_mlp
-from llm.model import Block, initialize, make_norm
+from llm.model import Block, make_norm
 from llm.positions import POSITIONS
 
 

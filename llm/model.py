@@ -8,8 +8,6 @@ residual stream and the norms stay fp32, products and attention run in bf16.
 B batch, T sequence, D width, V vocabulary.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,12 +23,10 @@ from llm.attention import (
 )
 from llm.config import ModelConfig
 from llm.experts import balance_loss, watched
+from llm.init import initialize
 from llm.loss import IGNORED, next_token_loss
 from llm.mlp import make_mlp
 from llm.positions import POSITIONS, Distances, Rotation
-
-INIT_STD = 0.02
-"""Spread of fresh weights (GPT-2)."""
 
 
 class Transformer(nn.Module):
@@ -160,20 +156,3 @@ def make_norm(config: ModelConfig) -> nn.Module:
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.width, eps=config.norm_eps)
     return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)
-
-
-def initialize(model: nn.Module) -> None:
-    """Fresh weights from torch's global generator.
-
-    All matrices N(0, 0.02), except those that write into the residual stream: its variance would
-    grow with the 2 x depth of them, so they are divided by that number's root (GPT-2, section 2.3).
-    """
-    config = model.config
-    assert isinstance(config, ModelConfig)
-    residual_std = INIT_STD / math.sqrt(2 * config.depth)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif parameter.dim() > 1:
-            std = residual_std if name.endswith("out.weight") else INIT_STD
-            nn.init.normal_(parameter, std=std)

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from llm.attention import KVCache
 from llm.config import ModelConfig
+from llm.init import initialize
 from llm.mlp import make_mlp
-from llm.model import Transformer, initialize, make_norm
+from llm.model import Transformer, make_norm
 
 
 class WindowModel(Transformer):

@@ -24,16 +24,19 @@ def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:
     norm = model.width * (2 if model.norm == "layernorm" and model.bias else 1)
     parts, rows = parts_of(model), rows_of_embedding(model, vocab)
     learned = model.positions == "learned" and model.family != "window"
+    of_family = {
+        "window": window_of(model) * model.width
+        + (model.width if parts.windows * model.bias else 0),
+        "cross-attention": parts.cross * 4 * model.width * (model.width + model.bias),
+        "code": 2 * model.code * model.width + (model.code + model.width if model.code else 0),
+    }
     return {
         "token embedding": rows * model.width,
         "positions": parts.stacks * model.context * model.width if learned else 0,
-        "window": window_of(model) * model.width
-        + (model.width if parts.windows * model.bias else 0),
         "attention": parts.attention * (matrices["attention"] + vectors["attention"]),
-        "cross-attention": parts.cross * 4 * model.width * (model.width + model.bias),
         "mlp": parts.mlp * (matrices["mlp"] + vectors["mlp"]),
+        **{part: count for part, count in of_family.items() if count},
         "norms": parts.norms * norm,
-        "code": 2 * model.code * model.width + (model.code + model.width if model.code else 0),
         "head": 0 if model.tied else rows * model.width,
     }
 

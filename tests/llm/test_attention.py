@@ -13,6 +13,10 @@ def fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Ten
     return attend(query.double(), key.double(), value.double(), 0.0, mask)
 
 
+def products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    return attend_by_products(query, key, value, 0.0, mask)
+
+
 def documents(tokens: int) -> Tensor:
     return document_mask((torch.arange(tokens) // 3).expand(2, tokens))
 
@@ -22,8 +26,20 @@ def test_products_agree_with_the_fused_kernel(new: int, seen: int) -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(2, 3, new, 4), *torch.randn(2, 2, 3, seen, 4)
     mask = torch.ones(new, seen, dtype=torch.bool).tril(seen - new) if 1 < new < seen else None
-    found = attend_by_products(query, key, value, 0.0, mask)
+    found = products(query, key, value, mask)
     torch.testing.assert_close(found.double(), fused(query, key, value, None), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_shared_keys_are_those_that_each_head_would_have(masked: bool) -> None:
+    torch.manual_seed(0)
+    mask = documents(8) if masked else None
+    query = torch.randn(2, 6, 8, 4)
+    key, value = torch.randn(2, 2, 3, 8, 4)
+    own = [shared.repeat_interleave(2, dim=1) for shared in (key, value)]
+    expected = fused(query, *own, mask)
+    for found in (attend(query, key, value, 0.0, mask), products(query, key, value, mask)):
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -32,7 +48,7 @@ def test_their_gradients_agree(masked: bool) -> None:
     mask = documents(8) if masked else None
     inputs = [torch.randn(2, 3, 8, 4, requires_grad=True) for _ in range(3)]
     weight = torch.randn(2, 3, 8, 4)
-    found = torch.autograd.grad((attend_by_products(*inputs, 0.0, mask) * weight).sum(), inputs)
+    found = torch.autograd.grad((products(*inputs, mask) * weight).sum(), inputs)
     expected = torch.autograd.grad((fused(*inputs, mask) * weight).sum(), inputs)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)

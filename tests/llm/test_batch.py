@@ -1,5 +1,7 @@
 """Rows as a model takes them, worked by hand; documents that do not see each other."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,10 +40,12 @@ def test_rows_are_cut_into_parts_that_hold_the_same_tokens() -> None:
     assert targets.tolist() == [[1, 2], [3, 4], [6, 7], [8, PAD]]
 
 
-@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal"])
-def test_a_packed_document_is_read_as_if_it_were_alone(positions: str) -> None:
+@pytest.mark.parametrize("window", [0, 5])
+@pytest.mark.parametrize("positions", ["rotary", "learned", "sinusoidal", "alibi"])
+def test_a_packed_document_is_read_as_if_it_were_alone(positions: Any, window: int) -> None:
     torch.manual_seed(0)
-    config = ModelConfig(depth=2, width=32, heads=2, hidden=64, context=24, positions=positions)  # type: ignore[arg-type]
+    shape = {"depth": 2, "width": 32, "heads": 2, "hidden": 64, "context": 24}
+    config = ModelConfig(**shape, positions=positions, window=window)  # type: ignore[arg-type]
     model = Transformer(config, vocab_size=50).eval()
     texts = [[10, 11, 12, 13], [20], [30, 31, 32, 33, 34, 35, 36]]
     [row] = pack(texts, EOS, context=24, first=24)

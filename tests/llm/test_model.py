@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm.attention import Attention, attend
+from llm.attention import Attention, added, attend, causal_mask
 from llm.config import ModelConfig, RopeConfig
 from llm.loss import next_token_loss
 from llm.model import Transformer
-from llm.positions import rotate, rotation_table, wave_table
+from llm.positions import Distances, rotate, rotation_table, slopes, wave_table
 
 VOCAB = 29
-POSITIONS = ["rotary", "learned", "sinusoidal"]
+POSITIONS = ["rotary", "learned", "sinusoidal", "alibi"]
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +49,34 @@ def test_a_token_does_not_change_what_is_predicted_before_it(positions):
     before, after = model(ids), model(changed)
     torch.testing.assert_close(before[:, :7], after[:, :7])
     assert (before[:, 7:] - after[:, 7:]).abs().amax(-1).min() > 1e-3
+
+
+@pytest.mark.parametrize("positions", ["rotary", "alibi"])
+def test_a_token_sees_so_many_as_its_window_holds(positions):
+    model, ids = small(depth=1, window=4, positions=positions), tokens(1, 12)
+    changed = ids.clone()
+    changed[0, 3] = (changed[0, 3] + 1) % VOCAB
+    difference = (model(ids) - model(changed)).abs().amax(-1)[0]
+    assert (difference[:3] == 0).all() and (difference[7:] == 0).all()
+    assert difference[3:7].min() > 1e-4
+
+
+def test_slopes_by_hand():
+    # Four heads: 2^(-8 h / 4). Six: those of four, then every other one of eight's 2^-h.
+    four = [1 / 4, 1 / 16, 1 / 64, 1 / 256]
+    assert slopes(4).tolist() == four
+    assert slopes(6).tolist() == [*four, 1 / 2, 1 / 8]
+
+
+def test_the_farther_the_less_by_alibi():
+    # One head of slope 2^-8, three tokens that all score 0: weights e^(-distance / 256).
+    bias = Distances(ModelConfig(depth=1, width=2, heads=1, hidden=2, context=3)).bias(0, 3)
+    mask = added(causal_mask(3, 3, torch.device("cpu")), bias)
+    nothing, value = torch.zeros(1, 1, 3, 1), torch.tensor([1.0, 0.0, 0.0]).view(1, 1, 3, 1)
+    weights = [math.exp(-distance / 256) for distance in range(3)]
+    expected = [1.0, weights[1] / sum(weights[:2]), weights[2] / sum(weights)]
+    found = attend(nothing, nothing, value, 0.0, mask).flatten()
+    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -91,11 +119,20 @@ def test_attention_of_two_tokens_by_hand():
 # The cache
 
 
-@pytest.mark.parametrize("positions", POSITIONS)
+PARTS = [
+    *({"positions": positions} for positions in POSITIONS),
+    {"positions": "none", "kv_heads": 1},
+    {"window": 3, "kv_heads": 2},
+    {"window": 3, "positions": "alibi", "qk_norm": True},
+    {"experts": 3, "experts_per_token": 2},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: "-".join(map(str, parts.values())))
 @pytest.mark.parametrize("portions", [[5, 1, 1, 1, 4], [1] * 12, [12], [3, 6, 3]])
 @torch.no_grad()
-def test_the_cache_changes_no_logits(positions, portions):
-    model, ids = small(positions=positions), tokens(2, 12)
+def test_the_cache_changes_no_logits(parts, portions):
+    model, ids = small(**parts), tokens(2, 12)
     cache = model.cache(batch=2)
     parts = [model(part, cache=cache) for part in ids.split(portions, dim=1)]
     assert cache.length == 12

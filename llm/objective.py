@@ -27,6 +27,7 @@ from llm.encoder import Encoder
 from llm.encoder_decoder import EncoderDecoder
 from llm.evaluate import evaluate, evaluating
 from llm.families import Network
+from llm.frequencies import entropy, frequencies
 from llm.held_out import HeldOut
 from llm.masking import Masked
 from llm.model import Transformer
@@ -252,16 +253,3 @@ def held_out_block(text: HeldOut, part: slice) -> Block:
     """Rows of held-out text, each at its own place."""
     rows = np.arange(len(text.rows))[part]
     return Block(text.rows[part], np.zeros_like(rows), rows)
-
-
-def frequencies(text: HeldOut, tokenizer: Tokenizer) -> np.ndarray:
-    """Share of each token in the text, ends of text left out: (V,)."""
-    ids = text.rows[:, 1:]
-    counts = np.bincount(ids[(ids != PAD) & (ids != tokenizer.eos)], minlength=tokenizer.vocab_size)
-    return counts / max(1, counts.sum())
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Nats per token of a text in which each occurs so often."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())

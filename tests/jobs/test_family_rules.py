@@ -103,8 +103,8 @@ def test_a_ladder_is_of_decoders(file: str) -> None:
         load(
             file,
             [
-                "stages.more={kind: scaling, of: encoder, budgets: [1e12, 2e12], "
-                "depths: [1, 2, 3], predict: 1e13}"
+                "stages.more={kind: scaling, of: encoder, budgets: [1e12, 2e12, 4e12], "
+                "depths: [1, 2, 3, 4], predict: 1e14}"
             ],
         )
 

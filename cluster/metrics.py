@@ -30,6 +30,8 @@ OF_VALIDATION = {
     "loss": "Loss on what is held out.",
     "bpb": "Bits per byte of held-out text.",
     "accuracy": "Share of held-out comparisons that are right.",
+    "filled": "Share of hidden tokens of held-out text that are found out.",
+    "restored": "Share of letters of held-out words that come back from their code.",
     "reward": "Mean reward on held-out prompts.",
 }
 OF_CHECKPOINT = {

@@ -21,7 +21,15 @@ from jobs.spec import (
     ServeStage,
     TokenizerStage,
 )
-from llm.config import GATED, CheckpointConfig, LoopConfig, ModelConfig, OptimConfig, auto
+from llm.config import (
+    GATED,
+    CheckpointConfig,
+    LoopConfig,
+    ModelConfig,
+    OptimConfig,
+    auto,
+    objective_of,
+)
 from llm.size import active_parameters
 from tune.config import ResourcesConfig
 
@@ -75,6 +83,7 @@ def pretrain(
     every_tenth = math.ceil(steps / 10)
     return replace(
         stage,
+        objective=objective_of(stage.objective, stage.model),
         steps=steps,
         batch=batch,
         tokens=stage.tokens if auto not in (stage.tokens, stage.steps) else made,

@@ -9,7 +9,7 @@ from jobs.spec import AnyStage, PretrainStage
 from llm.config import LoopConfig, ModelConfig
 from llm.memory import Kernels, Layout, memory, processor_kernels, saved
 from llm.processor import has_tiles, multiplies_bf16
-from llm.size import flops_per_token, parameters
+from llm.size import flops_per_token, like_decoder, parameters
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """Training speed of one CPU core where no earlier run tells (4M parameters, bf16, EPYC: 78e9)."""
@@ -41,7 +41,9 @@ def estimate(
     assumed = f"if {cores} {'core does' if cores == 1 else 'cores do'} 40 GFLOP/s each"
     return Estimate(
         parameters=parameters(stage.model, vocab),
-        bytes_per_worker=worker_memory(stage, stage.model, vocab, cluster, facts.instructions),
+        bytes_per_worker=worker_memory(
+            stage, like_decoder(stage.model), vocab, cluster, facts.instructions
+        ),
         flops=flops,
         seconds=flops / speed,
         speed="as fast as the last run here" if facts.flops_per_second else assumed,

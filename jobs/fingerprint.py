@@ -65,24 +65,27 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         made = without(made, ("optim", "lr_width"))  # likewise
     if stage["kind"] == "pretrain":
         made["model"] = architecture(made["model"])
+        if made.get("objective") in ("auto", "next_token"):
+            del made["objective"]  # likewise
     return made
 
 
-LATER = ("rope", "norm_eps", "qk_norm", "window", "experts")
+LATER = ("family", "rope", "norm_eps", "qk_norm", "window", "code", "experts")
 """Fields of a model that came after the format; their defaults are what there was before them."""
 
-
 OF_EXPERTS = ("experts_per_token", "balance")
+"""Fields that mean nothing without experts."""
 
 
 def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A model without what only says what was always so."""
+    """A model without what only says what was always so, and without its preset, which is in it."""
     usual = asdict(ModelConfig())
-    usual |= {"kv_heads": model["heads"], "qkv_bias": model["bias"]}
-    told = (*LATER, "kv_heads", "qkv_bias")
+    before = {key: usual[key] for key in LATER}
+    before |= {"kv_heads": model["heads"], "qkv_bias": model["bias"]}
     if not model.get("experts"):
-        model = {key: value for key, value in model.items() if key not in OF_EXPERTS}
-    return {key: value for key, value in model.items() if key not in told or value != usual[key]}
+        before |= {key: model.get(key) for key in OF_EXPERTS}
+    before["preset"] = model.get("preset")
+    return {key: value for key, value in model.items() if before.get(key, ...) != value}
 
 
 def without(value: Any, path: Sequence[str]) -> Any:

@@ -14,8 +14,12 @@ def of_model(model: ModelConfig) -> Findings:
     heads = max(1, width // 64) if model.heads == auto else model.heads
     yield from of_heads(model, width, heads)
     yield from of_positions(model, width)
-    yield from of_window(model)
-    yield from of_experts(model)
+    if model.family == "decoder":
+        yield from of_window(model)
+    else:
+        yield from of_family(model)
+    if model.experts:
+        yield from of_experts(model)
 
 
 def of_heads(model: ModelConfig, width: int, heads: int) -> Findings:
@@ -71,13 +75,34 @@ def of_window(model: ModelConfig) -> Findings:
         yield ("model", "window"), message
 
 
+def of_family(model: ModelConfig) -> Findings:
+    """What only decoders do."""
+    if model.positions == "alibi":
+        message = f"alibi is not allowed; only decoders attend by distance, not {named(model)}"
+        yield ("model", "positions"), message
+    if model.window and model.family != "window":
+        message = f"{model.window} has no effect on {named(model)}; leave it out"
+        yield ("model", "window"), message
+    if model.experts:
+        message = f"{model.experts} is not allowed; only decoders have them, not {named(model)}"
+        yield ("model", "experts"), message
+
+
+def named(model: ModelConfig) -> str:
+    """an encoder"""
+    return f"{'an' if model.family.startswith('e') else 'a'} {model.family}"
+
+
 def of_experts(model: ModelConfig) -> Findings:
-    """There is a choice between them."""
-    if not model.experts:
-        return
+    """There is a choice between them, and their products can be done in groups."""
     if model.experts_per_token > model.experts:
         message = f"{model.experts_per_token} is not allowed; there are {model.experts} experts"
         yield ("model", "experts_per_token"), message
     if model.bias:
         message = "true is not allowed with experts, which have no additive terms; set qkv_bias"
         yield ("model", "bias"), message
+    for name in ("width", "hidden"):
+        size = getattr(model, name)
+        if size != auto and size % 8:
+            message = f"{size} is not allowed with experts; must divide by 8"
+            yield ("model", name), message

@@ -153,6 +153,7 @@ def pretrain(work: Work) -> Metrics:
         train=stage.train,
         prompt=stage.prompt,
         seed=work.stage.seed,
+        objective=stage.objective,
         weights=weights_in(work, stage),
         tokens=str(work.plan.by_name[tokens].folder) if tokens else "",
         start=str(work.parent("from")) if stage.from_ else "",

@@ -13,6 +13,7 @@ from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
 from jobs.continued_rules import of_continued
 from jobs.corpus_rules import of_corpus, of_shards, of_text
+from jobs.family_rules import of_families, of_family
 from jobs.graph import DATA, order
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
@@ -63,6 +64,7 @@ def of_spec(spec: SpecFile) -> Findings:
         yield from of_data(spec.data)
     yield from of_epochs(spec.stages)
     yield from of_continued(spec.stages)
+    yield from of_families(spec.stages)
     yield from of_cluster(spec)
     yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
@@ -178,6 +180,7 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_tokenizer(stage)
         case PretrainStage():
             yield from of_model(stage.model)
+            yield from of_family(stage)
             yield from of_batch(stage, stage.batch, workers)
             yield from of_length(stage)
         case SftStage() | RewardStage() | DpoStage():

@@ -16,7 +16,7 @@ from llm.goodput import Costs, best_interval, between_falls, goodput
 from llm.gpus import GPUS_PER_NODE, Gpu, known_gpu
 from llm.layouts import Proposal, proposals
 from llm.memory import saved
-from llm.size import parameters
+from llm.size import like_decoder, parameters
 
 HOST_COPY = 20e9
 """Bytes a second from a GPU to its host's memory, which a save waits for (PCIe 4.0, pinned)."""
@@ -157,9 +157,10 @@ def worked_out(stage: StagePlan, plan: Plan, machines: Machines) -> OnPaper:
             f"{machines.workers:,} workers; ask for --workers {pretrain.batch} at most, or set "
             f"stages.{stage.name}.batch={machines.workers}, which changes the training"
         )
-    found = proposals(pretrain.model, vocab, pretrain.batch, machines.workers, machines.gpu)
+    model = like_decoder(pretrain.model)
+    found = proposals(model, vocab, pretrain.batch, machines.workers, machines.gpu)
     best = found[0]
-    copied = saved(pretrain.model, vocab, best.layout)
+    copied = saved(model, vocab, best.layout)
     count = sum(parameters(pretrain.model, vocab).values())
     written = 12 * count / (machines.nodes if best.layout.shards > 1 else 1)
     speed = None

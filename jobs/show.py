@@ -155,9 +155,12 @@ def shape(model: ModelConfig) -> str:
     """The model's dimensions."""
     sizes = ["depth", "width", "heads", "hidden", "context"]
     sizes += ["kv_heads"] if model.kv_heads != model.heads else []
-    sizes += [name for name in ("window", "experts") if getattr(model, name)]
+    sizes += [name for name in ("window", "code", "experts") if getattr(model, name)]
     alone = ", documents apart" if model.attend == "document" else ""
-    return ", ".join(f"{name} {getattr(model, name)}" for name in sizes) + alone
+    told = [f"{name} {getattr(model, name)}" for name in sizes]
+    if model.family != "decoder":
+        told.insert(0, model.family.replace("_", "-"))
+    return ", ".join(told) + alone
 
 
 def listed(parts: Mapping[str, int]) -> str:

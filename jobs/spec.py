@@ -26,6 +26,7 @@ from llm.config import (
     CountOrZero,
     DataConfig,
     ModelConfig,
+    Objective,
     SamplingConfig,
     Strings,
     TokenizerConfig,
@@ -36,6 +37,7 @@ from llm.config import (
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
 from llm.exchange_config import ExportConfig, ImportConfig
+from llm.presets import Preset
 from tune.config import ScalingConfig, SweepConfig
 
 PYDOC = "pydoc://"
@@ -80,7 +82,7 @@ FromOrNone = Annotated[str | None, PydanticField(alias="from")]
 
 @record
 class PretrainStage(TrainConfig):
-    """Trains a model to write the next token of a text."""
+    """Trains a model on a text: to write its next token, or to fill in what is hidden of it."""
 
     kind: Literal["pretrain"]
     """What the stage does."""
@@ -94,10 +96,15 @@ class PretrainStage(TrainConfig):
     """Name of the corpus stage whose text it reads; none: the text of `data`."""
     cache: Auto[bool] = auto
     """Tokenise all text beforehand, once for all trainings on it; auto: if `epochs` is given."""
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: Annotated[ModelConfig, Preset()] = field(default_factory=ModelConfig)
     """The model."""
+    objective: Auto[Objective] = auto
+    """What is learned; auto: next_token, for an encoder masked (15% of the tokens), for an
+    encoder_decoder spans (15%, three in a row), with a `code` autoencode (words, letter by
+    letter)."""
     prompt: str = ""
-    """A text that the model continues at every validation, for you to watch; empty: none."""
+    """A text that the model continues at every validation, for you to watch; where it fills in,
+    [MASK] stands for what is hidden; empty: none."""
 
     @property
     def train(self) -> TrainConfig:
@@ -170,14 +177,15 @@ ExampleStage = SftStage | RewardStage | DpoStage | PpoStage
 
 @record
 class GenerateStage:
-    """Lets a trained model continue prompts; one that learned to talk answers them."""
+    """Lets a trained model continue prompts; one that learned to talk answers them, one that fills
+    in puts something in place of every [MASK]."""
 
     kind: Literal["generate"]
     """What the stage does."""
     from_: From
     """Name of the stage whose model writes."""
     prompts: AtLeastOneString
-    """Texts to continue."""
+    """Texts to continue, or to fill in."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How the next token is chosen."""
 

@@ -11,6 +11,7 @@ from jobs.shape import did_you_mean, fields_of, item_of, listed_in, named_in, ne
 from jobs.spec import (
     REFERENCES,
     TRAININGS,
+    ExampleStage,
     PretrainStage,
     ScalingStage,
     SpecFile,
@@ -18,20 +19,28 @@ from jobs.spec import (
     references,
 )
 from jobs.yaml_source import Keys, Problem, Source
+from llm.config import objective_of
 from tune.config import DimensionConfig, Scalar
 from tune.findings import dimension_finding, scaling_findings, sweep_findings
 from tune.space import kind_of, values_of
 
 Findings = Iterator[tuple[Keys, str]]
 
+OF_TEXT = {
+    "next_token": ("bpb", "loss"),
+    "masked": ("loss", "filled"),
+    "spans": ("loss", "filled"),
+    "autoencode": ("loss", "restored", "whole_words"),
+}
+"""What validations of pretrainings measure, by objective."""
+
 FIGURES = {
-    "pretrain": ("bpb", "loss"),
     "sft": ("loss", "perplexity"),
     "reward": ("loss", "accuracy", "calibration"),
     "dpo": ("loss", "accuracy", "margin"),
     "ppo": ("reward", "kl", "length", "ended", "preference"),
 }
-"""What validations measure, by kind of stage."""
+"""What validations measure, by kind of other stages."""
 
 AT_THE_END = ("train_loss", "tokens_per_second")
 """What is known of a trial once it has ended."""
@@ -65,7 +74,7 @@ def of_sweep(name: str, stage: SweepStage, spec: SpecFile) -> Findings:
     yield from of_row(stage, spec)
     last = spec.stages[stage.of[-1]]
     if isinstance(last, TRAININGS):
-        yield from of_figures(stage, last.kind)
+        yield from of_figures(stage, last)
     else:
         message = f"{stage.of[-1]!r} is a {last.kind} stage; the last one must train a model"
         yield ("of", len(stage.of) - 1), message
@@ -87,20 +96,28 @@ def of_row(stage: SweepStage, spec: SpecFile) -> Findings:
         yield ("of",), "a population changes one training under way; name one stage"
 
 
-def of_figures(stage: SweepStage, kind: str) -> Findings:
+def of_figures(stage: SweepStage, last: PretrainStage | ExampleStage) -> Findings:
     """What decides is measured."""
     early = stage.scheduler != "none"
-    known = FIGURES[kind] if early else (*FIGURES[kind], *AT_THE_END)
+    measured, kind = figures_of(last), last.kind
+    known = measured if early else (*measured, *AT_THE_END)
     places: dict[str, Keys] = {stage.metric: ("metric",)}
     places |= {name: ("also", name) for name in stage.also}
     for figure, keys in places.items():
-        allowed = known if keys == ("metric",) else (*FIGURES[kind], *AT_THE_END)
+        allowed = known if keys == ("metric",) else (*measured, *AT_THE_END)
         if figure in allowed:
             continue
         why = " while it trains" if early and figure in AT_THE_END else ""
         meant = did_you_mean(nearest(figure, allowed))
         message = f"{figure!r} is not measured{why};{meant} a {kind} stage has {', '.join(allowed)}"
         yield keys, message
+
+
+def figures_of(last: PretrainStage | ExampleStage) -> tuple[str, ...]:
+    """What a training's validations measure."""
+    if isinstance(last, PretrainStage):
+        return OF_TEXT[objective_of(last.objective, last.model)]
+    return FIGURES[last.kind]
 
 
 def of_tokens(stage: SweepStage, kind: str) -> Findings:

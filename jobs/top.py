@@ -144,7 +144,7 @@ def figures(seen: View) -> str:
     for name, digits in (("loss", 3), ("reward", 3), ("kl", 2)):
         if name in seen.step:
             parts.append(f"{name} {seen.step[name]:.{digits}f}")
-    for name in ("bpb", "accuracy"):
+    for name in ("bpb", "accuracy", "filled", "restored"):
         if name in seen.validation:
             parts.append(f"{name} {seen.validation[name]:.3f}")
     if not parts and "kept" in seen.metrics:

@@ -71,18 +71,24 @@ def model_of(plan: Plan, stage: StagePlan, facts: Facts) -> tuple[Path, Path | N
 def write_text(
     folder: Path, weights: Path | None, prompt: str, sampling: SamplingConfig, console: Console
 ) -> str:
-    """Print a prompt and what the model adds or answers, piece by piece; returns what it wrote."""
-    from llm.artifact import read_model
+    """Print a prompt and what the model adds, answers or fills in; returns what it wrote."""
+    from llm.artifact import read_network
     from llm.chat_artifact import is_chat
-    from llm.generate import write
+    from llm.complete import complete, writes_on
+    from llm.model import Transformer
     from llm.reply import reply_in_pieces
 
-    model, tokenizer = read_model(folder, weights)
+    model, tokenizer = read_network(folder, weights)
     chat = is_chat(folder)
-    console.out(prompt, end="\n" if chat else "", style="bold", highlight=False)
+    apart = chat or not writes_on(model)
+    console.out(prompt, end="\n" if apart else "", style="bold", highlight=False)
+    if chat:
+        assert isinstance(model, Transformer)
+        written = reply_in_pieces(model, tokenizer, prompt, sampling)
+    else:
+        written = complete(model, tokenizer, prompt, sampling)
     pieces: list[str] = []
-    written = reply_in_pieces if chat else write
-    for piece in written(model, tokenizer, prompt, sampling):
+    for piece in written:
         console.out(piece, end="", highlight=False)
         pieces.append(piece)
     console.out("\n")

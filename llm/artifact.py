@@ -14,6 +14,7 @@ import torch
 from llm.checkpoint import load_weights, save_weights
 from llm.config import ModelConfig, model_from_json
 from llm.errors import ArtifactError
+from llm.families import Network, make_model
 from llm.files import write_json
 from llm.model import Transformer
 from llm.tokenizer import Tokenizer
@@ -46,7 +47,18 @@ def read_shape(folder: Path) -> tuple[ModelConfig, int]:
 
 
 def read_model(folder: Path, weights: Path | None = None) -> tuple[Transformer, Tokenizer]:
-    """The model and tokenizer of a folder; `weights` may name a checkpoint's instead."""
-    model = Transformer(*read_shape(folder))
+    """The decoder and the tokenizer of a folder; `weights` may name a checkpoint's instead."""
+    model, tokenizer = read_network(folder, weights)
+    if not isinstance(model, Transformer) or model.config.family != "decoder":
+        raise ArtifactError(
+            f"{folder}: holds a model of family {model.config.family}, which can only be trained, "
+            "measured and asked to generate; this needs one of family decoder"
+        )
+    return model, tokenizer
+
+
+def read_network(folder: Path, weights: Path | None = None) -> tuple[Network, Tokenizer]:
+    """The same for a model of any family."""
+    model = make_model(*read_shape(folder))
     load_weights(model, weights or folder / "model.safetensors")
     return model.eval(), read_tokenizer(tokenizer_in(folder))

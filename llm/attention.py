@@ -85,7 +85,7 @@ def attend(
     new, seen = query.size(2), key.size(2)
     if new not in (1, seen) and mask is None:
         # is_causal would align the triangle with the first key, not with the last
-        mask = torch.ones(new, seen, dtype=torch.bool, device=query.device).tril(seen - new)
+        mask = causal_mask(new, seen, query.device)
     if products_are_faster(query, key):
         return attend_by_products(query, key, value, dropout, mask)
     causal = new == seen and mask is None
@@ -118,8 +118,7 @@ def attend_by_products(
     scores = (scaled @ key.transpose(-1, -2)).view(*query.shape[:3], -1)  # (B, H, T, S)
     unseen = torch.full((), -torch.inf, dtype=scores.dtype)
     if mask is not None:
-        added = torch.zeros_like(unseen).where(mask, unseen) if mask.dtype == torch.bool else mask
-        scores = scores + added
+        scores = scores + (added(mask).to(scores.dtype) if mask.dtype == torch.bool else mask)
     elif scores.size(2) > 1:
         scores = scores + unseen.expand(scores.shape[2:]).triu(1)
     shares = grouped(F.dropout(scores.softmax(-1), dropout), key)
@@ -139,8 +138,8 @@ def grouped(x: Tensor, key: Tensor) -> Tensor:
 def seen_mask(
     start: int, stop: int, window: int, documents: Tensor | None, device: torch.device
 ) -> Tensor | None:
-    """Which keys the queries start to stop - 1 see of all S = stop: (B or 1, 1, T, S); none: all
-    up to themselves.
+    """Which keys the queries start to stop - 1 see of all S = stop, if not all up to themselves:
+    (B or 1, 1, T, S).
 
     window: how many they see at most, themselves included; 0: any number.
     documents: (B, T), a number per document, for a call that begins at 0.
@@ -148,18 +147,23 @@ def seen_mask(
     mask = None if documents is None else document_mask(documents)
     if not 0 < window < stop:
         return mask
-    tokens = torch.arange(stop, device=device)
-    distance = tokens[start:, None] - tokens
-    near = ((distance >= 0) & (distance < window))[None, None]
-    return near if mask is None else mask & near
+    near = causal_mask(stop - start, stop, device)
+    near = near & ~near.tril(start - window)
+    return near[None, None] if mask is None else mask & near
 
 
-def biased(mask: Tensor | None, bias: Tensor) -> Tensor:
-    """What is added to scores: `bias` (H, T, S) where a key is seen -> (B or 1, H, T, S)."""
-    if mask is None:
-        new, seen = bias.shape[1:]
-        mask = torch.ones(new, seen, dtype=torch.bool, device=bias.device).tril(seen - new)
-    return bias[None].where(mask, -torch.inf)
+def causal_mask(new: int, seen: int, device: torch.device) -> Tensor:
+    """Each of the last tokens sees itself and all before it: (T, S)."""
+    return torch.ones(new, seen, dtype=torch.bool, device=device).tril(seen - new)
+
+
+def added(mask: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same as numbers that are added to scores, with a bias (H, T, S): (B or 1, 1 or H, T, S).
+
+    Said once for all layers; of a mask torch's kernel makes such numbers in each, and keeps them.
+    """
+    seen = mask.new_zeros((), dtype=torch.float32) if bias is None else bias[None]
+    return torch.where(mask, seen, -torch.inf)
 
 
 def document_mask(documents: Tensor) -> Tensor:

@@ -42,15 +42,10 @@ def make_batch(
 
 
 @dataclass(frozen=True)
-class NextToken:
-    """A block of text from which a model learns the next token of every prefix.
-
-    With a `separator` no token sees another document's; the first `short_start` steps cut rows.
-    """
+class RowsPortion:
+    """A block of text as a portion of a training, whatever is learned from it."""
 
     block: Block
-    separator: int | None = None
-    short_start: int = 0
 
     @property
     def first(self) -> Cursor:
@@ -64,13 +59,8 @@ class NextToken:
 
     @property
     def tokens(self) -> int:
-        """Its targets."""
+        """Tokens of text that are used up."""
         return int((self.block.ids[:, 1:] != PAD).sum())
-
-    @property
-    def weight(self) -> float:
-        """Every target weighs the same."""
-        return self.tokens
 
     def __len__(self) -> int:
         return len(self.block)
@@ -78,6 +68,22 @@ class NextToken:
     def checksum(self, place: int) -> int:
         """Of its token ids, PAD included."""
         return checksum(self.block.ids, place)
+
+
+@dataclass(frozen=True)
+class NextToken(RowsPortion):
+    """A block of text from which a model learns the next token of every prefix.
+
+    With a `separator` no token sees another document's; the first `short_start` steps cut rows.
+    """
+
+    separator: int | None = None
+    short_start: int = 0
+
+    @property
+    def weight(self) -> float:
+        """Every target weighs the same."""
+        return self.tokens
 
     def arguments(self, device: torch.device, step: int) -> dict[str, Any]:
         """What `Transformer.forward` makes a loss of."""

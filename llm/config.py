@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from llm.presets import kv_heads
+
 T = TypeVar("T")
 
 auto: Any = "auto"
@@ -154,8 +156,13 @@ GATED = ("swiglu", "geglu")
 
 @record
 class ModelConfig:
-    """A decoder-only transformer. `depth` alone is enough: the rest follows from it."""
+    """A model of text. `depth` alone is enough: the rest follows from it."""
 
+    preset: Literal["humpty", "gpt2", "llama", "bert", "t5", "window"] = "humpty"
+    """An architecture by its name: other defaults for the fields below that are not sizes."""
+    family: Literal["decoder", "encoder", "encoder_decoder", "window"] = "decoder"
+    """What it is for: to write on (decoder, or window: a feed-forward network that sees the last
+    `window` tokens), to fill in single tokens (encoder) or gaps (encoder_decoder)."""
     depth: Count = 6
     """Number of layers, the one dial of the model's size."""
     width: Auto[Count] = auto
@@ -163,7 +170,8 @@ class ModelConfig:
     heads: Auto[Count] = auto
     """Attention heads; auto: one for every 64 of width."""
     kv_heads: Auto[Count] = auto
-    """Heads of keys and values, each for as many neighbouring heads; auto: as many as heads."""
+    """Heads of keys and values, each for as many neighbouring heads; auto: as many as heads, in
+    the preset llama one for up to 4."""
     hidden: Auto[Count] = auto
     """Features inside the MLP; auto: 8/3 x width up to a 64th if it is gated, else 4 x width."""
     context: Count = 512
@@ -190,9 +198,10 @@ class ModelConfig:
     """Share of activations dropped while training."""
     attend: Literal["document", "window"] = "window"
     """What a token sees in training: only its own document, or all before it in the window."""
-
     window: CountOrZero = 0
     """Tokens that a token sees at most, itself included; 0: all before it."""
+    code: CountOrZero = 0
+    """Numbers that the decoder of an encoder_decoder sees of a text: an autoencoder; 0: all."""
     experts: CountOrZero = 0
     """MLPs of a layer, of which a router chooses for every token; 0: one without a router."""
     experts_per_token: Count = 2
@@ -202,10 +211,28 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """What follows from another field is filled in, also for artifacts from before it."""
-        if self.kv_heads == auto:
-            object.__setattr__(self, "kv_heads", self.heads)
+        if self.kv_heads == auto and self.heads != auto:
+            object.__setattr__(self, "kv_heads", kv_heads(self.preset, self.heads))
         if self.qkv_bias == auto:
             object.__setattr__(self, "qkv_bias", self.bias)
+
+
+Objective = Literal["next_token", "masked", "spans", "autoencode"]
+
+OBJECTIVES: dict[str, tuple[Objective, ...]] = {
+    "decoder": ("next_token",),
+    "window": ("next_token",),
+    "encoder": ("masked",),
+    "encoder_decoder": ("spans", "autoencode"),
+}
+"""What the families of models learn from text."""
+
+
+def objective_of(written: Auto[Objective], model: ModelConfig) -> Objective:
+    """What is learned: what is written, or what the model is made for."""
+    if written != auto:
+        return written
+    return "autoencode" if model.code else OBJECTIVES[model.family][0]
 
 
 def model_from_json(record: Mapping[str, Any]) -> ModelConfig:

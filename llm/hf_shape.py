@@ -63,6 +63,7 @@ def fitting_family(model: ModelConfig, path: Path) -> Family:
                 f"{', '.join(map(repr, allowed))}; train a model with one of these to export it"
             )
 
+    need("family", "decoder", because="that is written here")
     need("positions", "rotary", "learned", because="among decoders")
     if model.experts:
         beside = "beside experts (Mixtral)"

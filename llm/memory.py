@@ -132,8 +132,7 @@ def kept_per_token(model: ModelConfig, layout: Layout, kernels: Kernels) -> int:
     width, compute = model.width, kernels.compute
     layer = layer_bytes_per_token(model, kernels)
     end = (8 if kernels.normed else 4) * width + (compute * width if compute < 4 else 0)
-    if model.positions == "alibi":  # what is added to the scores, once for all rows
-        end += compute * model.heads * model.context // layout.micro_batch
+    end += compute * mask_size(model) // layout.micro_batch
     match layout.recompute:
         case "none":
             return model.depth * layer + end
@@ -144,6 +143,13 @@ def kept_per_token(model: ModelConfig, layout: Layout, kernels: Kernels) -> int:
             results = qkv_rows(model) + 2 * width + inner  # of the products of a layer
             half = compute * results // 2
             return model.depth * (4 * width + compute * width + half) + layer + end
+
+
+def mask_size(model: ModelConfig) -> int:
+    """Of a token, numbers that are added to its scores, in all layers the same."""
+    if model.positions == "alibi":
+        return model.heads * model.context
+    return model.context if model.window else 0
 
 
 def layer_bytes_per_token(model: ModelConfig, kernels: Kernels) -> int:
@@ -162,7 +168,8 @@ def layer_bytes_per_token(model: ModelConfig, kernels: Kernels) -> int:
         mixing += compared
     scores = model.heads * model.context if kernels.scores else 0
     dropped = 2 * width if model.dropout else 0
-    normal = 8 * compared if model.qk_norm else 0  # fp32, before and after
+    fp32 = 8 if compute < 4 else 4  # bytes of a feature after the norm, and before it if cast
+    normal = fp32 * compared if model.qk_norm else 0
     return (
         norms + normal + compute * (width + mixing + scores + dropped) + mlp_bytes(model, compute)
     )

@@ -116,6 +116,8 @@ def validation_line(event: Event) -> str:
     """A validation event as one line for people."""
     if "bpb" in event:
         return f"validation {event['bpb']:.3f} bits per byte (loss {event['loss']:.3f})"
+    if "unigram" in event:
+        return unigram_line(event)
     if "accuracy" in event:
         interval = f"{event['low']:.1%} to {event['high']:.1%}"
         return f"{event['accuracy']:.1%} of {event['pairs']:.0f} held-out pairs right ({interval})"
@@ -124,6 +126,15 @@ def validation_line(event: Event) -> str:
         with_people = f", sides with people in {sided:.1%}" if sided is not None else ""
         return f"held-out prompts: reward {event['reward']:.3f}, kl {event['kl']:.2f}{with_people}"
     return f"validation loss {event['loss']:.3f}"
+
+
+def unigram_line(event: Event) -> str:
+    """Of what was hidden or encoded, beside what frequencies alone would tell."""
+    loss = f"validation loss {event['loss']:.3f} (frequencies alone {event['unigram']:.3f})"
+    if "filled" in event:
+        return f"{loss}, {event['filled']:.1%} of hidden tokens right"
+    words = f"{event['whole_words']:.1%} of words whole"
+    return f"{loss}, {event['restored']:.1%} of letters given back, {words}"
 
 
 def print_event(event: Event) -> None:

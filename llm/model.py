@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llm.attention import Attention, KVCache, LayerCache, biased, places_in, seen_mask
+from llm.attention import (
+    Attention,
+    KVCache,
+    LayerCache,
+    added,
+    causal_mask,
+    places_in,
+    seen_mask,
+)
 from llm.config import ModelConfig
 from llm.experts import balance_loss, watched
 from llm.loss import IGNORED, next_token_loss
@@ -89,7 +97,7 @@ class Transformer(nn.Module):
         start = cache.length if cache else 0
         stop = start + ids.size(1)
         assert stop <= self.config.context, f"{stop} tokens in a context of {self.config.context}"
-        mask = self.mask(start, stop, documents)
+        mask = self.mask_of(start, stop, documents)
         places = None if documents is None else places_in(documents)
         x, rotation = self.positions(self.embedding(ids), start, stop, places)
         x = self.dropout(x)  # (B, T, D)
@@ -98,13 +106,14 @@ class Transformer(nn.Module):
             x = block(x, rotation, layer, mask)
         return self.norm(x)
 
-    def mask(self, start: int, stop: int, documents: Tensor | None) -> Tensor | None:
+    def mask_of(self, start: int, stop: int, documents: Tensor | None) -> Tensor | None:
         """What `llm.attention.attend` is told about who sees whom; None: all that came before."""
         device = self.embedding.weight.device
-        mask = seen_mask(start, stop, self.config.window, documents, device)
+        mask, bias = seen_mask(start, stop, self.config.window, documents, device), None
         if isinstance(self.positions, Distances):
-            return biased(mask, self.positions.bias(start, stop)).to(self.precision)
-        return mask
+            bias = self.positions.bias(start, stop)
+            mask = causal_mask(stop - start, stop, device) if mask is None else mask
+        return None if mask is None else added(mask, bias).to(self.precision)
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""
@@ -153,13 +162,15 @@ def make_norm(config: ModelConfig) -> nn.Module:
     return nn.LayerNorm(config.width, eps=config.norm_eps, bias=config.bias)
 
 
-def initialize(model: Transformer) -> None:
+def initialize(model: nn.Module) -> None:
     """Fresh weights from torch's global generator.
 
     All matrices N(0, 0.02), except those that write into the residual stream: its variance would
     grow with the 2 x depth of them, so they are divided by that number's root (GPT-2, section 2.3).
     """
-    residual_std = INIT_STD / math.sqrt(2 * model.config.depth)
+    config = model.config
+    assert isinstance(config, ModelConfig)
+    residual_std = INIT_STD / math.sqrt(2 * config.depth)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)

@@ -84,7 +84,26 @@ SECTIONS: Mapping[str, tuple[Panel, ...]] = {
         Panel(
             "Loss",
             "What training lowers, in nats; held out means on what it never saw.",
-            (trained("loss"), held_out("loss")),
+            (
+                trained("loss"),
+                held_out("loss"),
+                Curve("validation", "unigram", "frequencies alone", "soft"),
+            ),
+        ),
+        Panel(
+            "Filled in",
+            "Share of hidden tokens of held-out text that the model finds out at once.",
+            (held_out("filled"),),
+            unit="share",
+        ),
+        Panel(
+            "Given back",
+            "Share of letters, and of whole words, of held-out words that come back from the code.",
+            (
+                held_out("restored"),
+                Curve("validation", "whole_words", "whole words", "kept"),
+            ),
+            unit="share",
         ),
         Panel(
             "Bits per byte",

@@ -1,4 +1,4 @@
-"""Pretraining: a model learns the next token of every prefix of a text.
+"""Pretraining: a model learns from a text, by one of the objectives of llm/objective.py.
 
 It runs alone, under torchrun and inside Ray Train; only where its blocks come from differs. Every
 pretrain artifact holds its task.json, so a run can be repeated without Ray:
@@ -15,47 +15,47 @@ import torch
 
 from llm.alone import train_alone
 from llm.artifact import write_model, write_shape
-from llm.batch import NextToken
 from llm.checkpoint import load_weights
+from llm.complete import complete
 from llm.config import SamplingConfig
 from llm.data import Block, Cursor, require_training_text
-from llm.evaluate import evaluate
-from llm.generate import write
-from llm.metrics import Event, step_line
-from llm.model import Transformer
+from llm.families import make_model
+from llm.metrics import Event, print_event
+from llm.objective import OBJECTIVES, Subject
 from llm.outside import Outside
 from llm.run import Run, Setting
 from llm.size import flops_per_token
 from llm.task import PretrainTask, held_out_of, read_task, sequences_of
 from llm.tokenizer_file import read_tokenizer
-from llm.train import autocast
+from llm.train import Portion
 from llm.units import units_of
 
 
 class Pretraining:
-    """The recipe: next tokens of the task's text, measured in bits per byte of held-out text."""
+    """The recipe: the task's objective on the task's text, measured on held-out text."""
 
-    score = "bpb"
     takes_best = False
 
     def __init__(self, task: PretrainTask, setting: Setting) -> None:
         self.task, self.setting = task, setting
         self.tokenizer = read_tokenizer(task.tokenizer)
         self.text = held_out_of(task, self.tokenizer)
-        self.separator = self.tokenizer.eos if task.model.attend == "document" else None
         torch.manual_seed(task.seed)
-        model = Transformer(task.model, self.tokenizer.vocab_size)
+        model = make_model(task.model, self.tokenizer.vocab_size)
         if task.start:
             load_weights(model, Path(task.start) / "model.safetensors")
         self.module = model.to(setting.world.device)
         self.flops = flops_per_token(task.model, self.tokenizer.vocab_size)
+        subject = Subject(task, setting, self.tokenizer, self.module)
+        self.objective = OBJECTIVES[task.objective](subject)
+        self.score = self.objective.score
 
     def announce(self, folder: Path) -> dict[str, Any]:
         """The shape and the tokenizer, so that checkpoints can be tried while it trains."""
         write_shape(folder, self.task.model, Path(self.task.tokenizer), self.tokenizer.vocab_size)
         return {"held_out_bytes": self.text.bytes if self.text else 0}
 
-    def portions(self, cursor: Cursor) -> Iterator[NextToken]:
+    def portions(self, cursor: Cursor) -> Iterator[Portion]:
         """This process's share of the stream, tokenised right here."""
         train, world = self.task.train, self.setting.world
         blocks = sequences_of(self.task).blocks(cursor, train.micro_batch)
@@ -63,33 +63,20 @@ class Pretraining:
         mine = (one for i, one in enumerate(blocks) if i % slots % world.size == world.rank)
         return self.as_portions(mine)
 
-    def as_portions(self, blocks: Iterable[Block]) -> Iterator[NextToken]:
+    def as_portions(self, blocks: Iterable[Block]) -> Iterator[Portion]:
         """Blocks of the stream as what `fit` takes."""
-        short_start = self.task.train.short_start
-        return (NextToken(block, self.separator, short_start) for block in blocks)
+        return map(self.objective.portion, blocks)
 
     def validate(self) -> dict[str, float]:
-        """Loss and bits per byte of the held-out text."""
-        if self.text is None:
-            return {}
-        world = self.setting.world
-        score = evaluate(
-            self.module,
-            self.text,
-            self.tokenizer.eos,
-            world,
-            self.task.train.micro_batch,
-            lambda: autocast(world.device, self.setting.precision),
-            self.separator,
-        )
-        return {"loss": score.loss, "bpb": score.bpb}
+        """Figures of the held-out text."""
+        return self.objective.validate(self.text) if self.text else {}
 
     def answers(self, step: int) -> Iterator[tuple[str, str]]:
         """What the model makes of the task's prompt."""
         prompt = self.task.prompt
         if prompt:
             sampling = SamplingConfig(max_tokens=48, temperature=0.7, seed=step)
-            yield prompt, "".join(write(self.module, self.tokenizer, prompt, sampling))
+            yield prompt, "".join(complete(self.module, self.tokenizer, prompt, sampling))
 
     def finish(self, folder: Path, cursor: Cursor) -> dict[str, Any]:
         """The weights; how often each source was gone through."""
@@ -111,13 +98,5 @@ def pretrain(task: PretrainTask, outside: Outside) -> Event:
     return run.run()
 
 
-def show(event: Event) -> None:
-    """Print an event as a plain line."""
-    if event["event"] == "step":
-        print(step_line(event), flush=True)
-    elif event["event"] == "validation":
-        print(f"step {event['step']}: validation {event['bpb']:.4f} bits per byte", flush=True)
-
-
 if __name__ == "__main__":
-    train_alone(read_task, pretrain, show)
+    train_alone(read_task, pretrain, print_event)

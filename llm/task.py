@@ -38,6 +38,8 @@ class PretrainTask:
     seed: int
     weights: dict[str, float] = field(default_factory=dict)
     """Shares of the training tokens by source, where shards are called SOURCE-NUMBER.parquet."""
+    objective: str = "next_token"
+    """What is learned from the text (`llm.objective`)."""
     tokens: str = ""
     """Folder of the text's tokens (`llm.tokens`); empty: the text is tokenised on the way."""
     start: str = ""

@@ -24,13 +24,15 @@ TILES = {
     "held-out loss": held_out("loss"),
     "bits per byte": held_out("bpb"),
     "accuracy": held_out("accuracy"),
+    "filled in": held_out("filled"),
+    "letters given back": held_out("restored"),
     "nats of divergence": trained("kl"),
     "preference": held_out("preference"),
     "tokens per second": trained("tokens_per_second"),
 }
 """The figures at the top."""
 
-SHARES = ("accuracy", "preference")
+SHARES = ("accuracy", "filled in", "letters given back", "preference")
 """Those that are shares."""
 
 MOST_SAMPLES = 6

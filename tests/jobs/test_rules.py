@@ -93,6 +93,58 @@ def test_reserved_tokens_are_as_many_as_the_tokenizer_reserves() -> None:
             [f"{PRETRAIN}.model.width=9", f"{PRETRAIN}.model.positions=sinusoidal"],
             "9 is not allowed; sinusoidal positions need an even one",
         ),
+        (
+            [f"{PRETRAIN}.model.kv_heads=4"],
+            "model.kv_heads: 4 is not allowed; must divide the 6 heads",
+        ),
+        (
+            [f"{PRETRAIN}.model.positions=learned", f"{PRETRAIN}.model.rope.base=100"],
+            "model.rope: has no effect with learned positions; leave it out",
+        ),
+        (
+            [f"{PRETRAIN}.model.rope.factor=4"],
+            "model.rope.factor: 4 has no effect without scaling: linear or llama3",
+        ),
+        (
+            [f"{PRETRAIN}.model.rope.scaling=llama3"],
+            "model.rope.original_context: missing: llama3 needs the tokens of the context",
+        ),
+        (
+            [
+                f"{PRETRAIN}.model.rope.scaling=llama3",
+                f"{PRETRAIN}.model.rope.original_context=64",
+                f"{PRETRAIN}.model.rope.low_freq_factor=5",
+            ],
+            "low_freq_factor: 5 is not allowed; must be less than high_freq_factor 4",
+        ),
+        (
+            [f"{PRETRAIN}.model.window=512"],
+            "model.window: 512 has no effect; must be less than context 512, or 0",
+        ),
+        (
+            [f"{PRETRAIN}.model.family=encoder", f"{PRETRAIN}.model.window=8"],
+            "model.window: 8 has no effect on an encoder; leave it out",
+        ),
+        (
+            [f"{PRETRAIN}.model.family=encoder", f"{PRETRAIN}.model.positions=alibi"],
+            "positions: alibi is not allowed; only decoders attend by distance, not an encoder",
+        ),
+        (
+            [f"{PRETRAIN}.model.family=encoder_decoder", f"{PRETRAIN}.model.experts=4"],
+            "model.experts: 4 is not allowed; only decoders have them, not an encoder_decoder",
+        ),
+        (
+            [f"{PRETRAIN}.model.experts=4", f"{PRETRAIN}.model.experts_per_token=5"],
+            "model.experts_per_token: 5 is not allowed; there are 4 experts",
+        ),
+        (
+            [f"{PRETRAIN}.model.experts=4", f"{PRETRAIN}.model.bias=true"],
+            "model.bias: true is not allowed with experts, which have no additive terms",
+        ),
+        (
+            [f"{PRETRAIN}.model.experts=4", f"{PRETRAIN}.model.hidden=100"],
+            "model.hidden: 100 is not allowed with experts; must divide by 8",
+        ),
         ([f"{PRETRAIN}.batch=3"], "3 is not allowed; must be at least 4, one sequence for each"),
         (
             [f"{PRETRAIN}.batch=16", f"{PRETRAIN}.micro_batch=3"],

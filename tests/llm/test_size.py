@@ -93,7 +93,7 @@ def test_count_equals_the_built_model_of_special_parts(choices):
 
 
 def test_active_parameters_are_those_that_get_a_gradient_from_one_token():
-    settings = {"depth": 2, "width": 24, "heads": 4, "hidden": 10, "context": 5, "tied": False}
+    settings = {"depth": 2, "width": 24, "heads": 4, "hidden": 16, "context": 5, "tied": False}
     config = ModelConfig(**settings, experts=5, experts_per_token=2)
     torch.manual_seed(0)
     model = Transformer(config, 11).eval()
@@ -103,7 +103,7 @@ def test_active_parameters_are_those_that_get_a_gradient_from_one_token():
         for name, weight in model.named_parameters()
         if ".mlp." in name and weight.dim() == 3
     )
-    assert idle == 2 * 3 * (3 * 24 * 10)  # layers, experts left out, their numbers
+    assert idle == 2 * 3 * (3 * 24 * 16)  # layers, experts left out, their numbers
     total = sum(parameters(config, 11).values())
     assert active_parameters(config, 11) == total - idle
 

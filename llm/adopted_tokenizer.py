@@ -13,8 +13,8 @@ from llm.tokenizer import BOS, EOS, GUARD, PAD, TURNS
 
 def adopted(path: Path) -> Parts:
     """What becomes of a tokenizer.json and of the files beside it."""
-    missing = {"normalizer": None, "pre_tokenizer": None, "decoder": None, "added_tokens": []}
-    whole = missing | json_of(path)
+    missing: Json = {"normalizer": None, "pre_tokenizer": None, "decoder": None, "added_tokens": []}
+    whole: Json = missing | json_of(path)
     refuse_strange(whole, path)
     controls = controls_in(path, whole)
     whole |= {"truncation": None, "padding": None, "post_processor": None}

@@ -56,8 +56,8 @@ def tokenizer(stage: TokenizerStage) -> TokenizerStage:
 
 
 def model(config: ModelConfig) -> ModelConfig:
-    """64 of width for every layer, a head for every 64 of width, 8 width squared in the MLP."""
-    width = 64 * config.depth if config.width == auto else config.width
+    """So much of width for every layer, a head for every 64 of width, 8 width squared in the MLP."""
+    width = config.aspect * config.depth if config.width == auto else config.width
     heads = max(1, width // 64) if config.heads == auto else config.heads
     hidden = config.hidden
     if hidden == auto:

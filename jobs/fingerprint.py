@@ -40,7 +40,7 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     ),
     "tokenizer": ("file",),
     "tokens": (),
-    "pretrain": (*OF_LOOP, "prompt", "cache"),
+    "pretrain": (*OF_LOOP, "prompt", "cache", "model.aspect"),
     "sft": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
     "reward": (*OF_LOOP, "data.*.shards"),
     "dpo": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),

@@ -166,7 +166,9 @@ class ModelConfig:
     depth: Count = 6
     """Number of layers, the one dial of the model's size."""
     width: Auto[Count] = auto
-    """Features per token; auto: 64 x depth."""
+    """Features per token; auto: aspect x depth."""
+    aspect: Count = 64
+    """Width for every layer, where width is auto."""
     heads: Auto[Count] = auto
     """Attention heads; auto: one for every 64 of width."""
     kv_heads: Auto[Count] = auto

@@ -169,7 +169,8 @@ def wait_for(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
 def hosts() -> Iterator[Hosts]:
     """Hosts that are gone, with all that runs on them, when the block ends, however it ends."""
     require_namespaces()
-    mark, folder = f"h{os.getpid()}", Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
+    mark = folder.name  # also where two of them are up at once
     remover = subprocess.Popen(
         [sys.executable, "-m", "tests.hosts", mark, str(folder)],
         cwd=ROOT,

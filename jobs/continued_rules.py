@@ -1,11 +1,13 @@
-"""What must hold of a training that goes on with a model; findings are (path, message)."""
+"""What must hold of trainings that go on with a model, and of exports; findings (path, message)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
-from jobs.spec import PretrainStage, Stage
+from jobs.spec import ExportStage, PretrainStage, Stage
 from jobs.yaml_source import Keys
 from llm.config import ModelConfig
+from llm.errors import ArtifactError
+from llm.hf_shape import fitting_family, require_known
 
 Findings = Iterator[tuple[Keys, str]]
 
@@ -32,3 +34,16 @@ def of_continued(stages: Mapping[str, Stage]) -> Findings:
             if one.name not in KEPT and (value := getattr(stage.model, one.name)) != fresh:
                 message = f"{value!r} has no place beside from: that model decides it; leave it out"
                 yield (*keys, "model", one.name), message
+
+
+def of_export(stage: ExportStage, model: ModelConfig, judges: bool) -> Findings:
+    """There is something outside that computes the same; said before the model is trained."""
+    where = f"{stage.from_!r}"
+    try:
+        family = fitting_family(model, where)
+        if stage.format == "gguf":
+            require_known(model, family, where)
+    except ArtifactError as error:
+        yield ("from",), str(error)
+    if stage.format == "gguf" and judges:
+        yield ("format",), "gguf is not allowed: a reward model writes nothing; leave it out"

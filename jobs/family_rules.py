@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from jobs.model_rules import named
 from jobs.spec import (
     ExampleStage,
+    ExportStage,
     GenerateStage,
     PretrainStage,
     ScalingStage,
@@ -90,7 +91,10 @@ def of_families(stages: Mapping[str, Stage]) -> Findings:
             if isinstance(stage, GenerateStage):
                 for number, prompt in enumerate(stage.prompts):
                     yield from of_prompt(("stages", name, "prompts", number), prompt, made)
-            elif isinstance(stage, ExampleStage | ServeStage) and made.model.family != "decoder":
+            elif (
+                isinstance(stage, ExampleStage | ServeStage | ExportStage)
+                and made.model.family != "decoder"
+            ):
                 message = (
                     f"{target!r} is of family {made.model.family}, which can be trained, measured "
                     f"and asked to generate; {stage.kind} needs a model of family decoder"
@@ -108,6 +112,9 @@ def pretrained(name: str, stages: Mapping[str, Stage]) -> PretrainStage | None:
     """The pretraining that a stage's model comes from, as far as the file tells."""
     for _ in stages:
         stage = stages.get(name)
+        if isinstance(stage, PretrainStage) and stage.from_:
+            name = stage.from_
+            continue
         if isinstance(stage, PretrainStage) or stage is None:
             return stage
         if isinstance(stage, SweepStage):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from cluster.config import ClusterConfig
 from jobs import auto, rules
 from jobs.align_rules import of_context
-from jobs.continued_rules import KEPT
+from jobs.continued_rules import KEPT, of_export
 from jobs.estimate import estimate
 from jobs.facts import Facts
 from jobs.fingerprint import fingerprint
@@ -86,6 +86,8 @@ def plan_stage(
     findings = [*rules.of_stage(stage, cluster.most_workers)]
     if isinstance(stage, PpoStage) and model is not None:
         findings += of_context(stage, model)
+    if isinstance(stage, ExportStage) and model is not None:
+        findings += of_export(stage, model, builds_on["from"].kind == "reward")
     broken = [(("stages", name, *keys), text) for keys, text in findings]
     if broken:
         raise spec.origin.error(broken)

@@ -13,7 +13,8 @@ from llm.tokenizer import BOS, EOS, GUARD, PAD, TURNS
 
 def adopted(path: Path) -> Parts:
     """What becomes of a tokenizer.json and of the files beside it."""
-    whole = json_of(path)
+    missing: Json = {"normalizer": None, "pre_tokenizer": None, "decoder": None, "added_tokens": []}
+    whole: Json = missing | json_of(path)
     refuse_strange(whole, path)
     controls = controls_in(path, whole)
     whole |= {"truncation": None, "padding": None, "post_processor": None}
@@ -34,10 +35,10 @@ def adopted(path: Path) -> Parts:
     wanted = [one for one in (*controls.values(), *TURNS) if not is_special(whole, one)]
     fast.add_special_tokens([AddedToken(one, normalized=False) for one in dict.fromkeys(wanted)])
     names = {turn: turn for turn in TURNS}
-    missing = [one for one in controls.values() if one not in there]
-    if missing:
+    unknown = [one for one in controls.values() if one not in there]
+    if unknown:
         raise ArtifactError(
-            f"{path.parent / 'tokenizer_config.json'}: {missing[0]!r} is no token of {path.name}; "
+            f"{path.parent / 'tokenizer_config.json'}: {unknown[0]!r} is no token of {path.name}; "
             "name one that is, or save the tokenizer again with transformers"
         )
     return Parts({**controls, **names}, fast.to_str())

@@ -26,7 +26,7 @@ from llm.foreign_tokenizer import ForeignTokenizer
 from llm.gguf_tokenizer import described
 from llm.hf_export import Reader
 from llm.hf_names import entries, upright
-from llm.hf_shape import ARCHITECTURES, Family, fitting_family
+from llm.hf_shape import ARCHITECTURES, Family, fitting_family, require_known
 from llm.model_card import Lineage
 from llm.positions import speeds
 from llm.reward import NAME as REWARD
@@ -80,7 +80,7 @@ def export_gguf(
         )
     model, vocab = read_shape(artifact)
     family = fitting_family(model, artifact / "model.json")
-    require_fit(model, family, artifact / "model.json")
+    require_known(model, family, artifact / "model.json")
     tokenizer = read_tokenizer(tokenizer_in(artifact))
     temporary = folder / f".{FILE}.tmp"
     writer = gguf.GGUFWriter(temporary, arch=family)
@@ -116,17 +116,6 @@ def package(artifact: Path) -> Any:
             f"{artifact}: format gguf needs the package gguf, which is not installed; {INSTALL}"
         ) from error
     return gguf
-
-
-def require_fit(model: ModelConfig, family: Family, path: Path) -> None:
-    """Refuse what transformers can compute and llama.cpp cannot."""
-    wanted = {"mlp": "gelu_tanh" if family == "gpt2" else "swiglu", "window": 0, "experts": 0}
-    for name, allowed in wanted.items():
-        if (value := getattr(model, name)) != allowed:
-            raise ArtifactError(
-                f"{path}: {name} {value!r} has no counterpart in llama.cpp beside "
-                f"{model.positions} positions; allowed: {allowed!r}; write format: transformers"
-            )
 
 
 def say_shape(writer: Any, model: ModelConfig, family: Family, scaling: Any) -> None:

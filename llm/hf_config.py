@@ -4,6 +4,7 @@ Every field that decides what is computed is understood, or refused by its name.
 same as what is told at the top of llm/hf_shape.py.
 """
 
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +37,14 @@ class Fields:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             self.refuse(name, value, "a whole number above 0")
         return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A number above 0."""
+        value = self.get(name, default)
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        if not known or not 0 < value < math.inf:
+            self.refuse(name, value, "a number above 0")
+        return float(value)
 
     def one_of(self, name: str, default: str, choices: dict[str, str]) -> Any:
         """What a word stands for here."""
@@ -96,7 +105,7 @@ def gpt2_shape(fields: Fields, context: int) -> ModelConfig:
         context=context,
         positions="learned",
         norm="layernorm",
-        norm_eps=float(fields.get("layer_norm_epsilon", 1e-5)),
+        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         mlp=fields.one_of("activation_function", "gelu_new", PLAIN),
         bias=True,
         qkv_bias=True,
@@ -125,7 +134,7 @@ def llama_shape(fields: Fields, context: int) -> ModelConfig:
         positions="rotary",
         rope=rope_of(fields),
         norm="rmsnorm",
-        norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
         mlp=fields.one_of("hidden_act", "silu", GATED),
         bias=bias,
         qkv_bias=bias or family == "qwen2",
@@ -142,7 +151,8 @@ def experts_of(fields: Fields) -> Json:
     if each > count:
         fields.refuse("num_experts_per_tok", each, f"{count} at most, as num_local_experts says")
     fields.demand("router_jitter_noise", 0.0)
-    balance = float(fields.get("router_aux_loss_coef", 0.001))
+    priced = fields.get("router_aux_loss_coef", 0.001) != 0
+    balance = fields.number("router_aux_loss_coef", 0.001) if priced else 0.0
     return {"experts": count, "experts_per_token": each, "balance": balance}
 
 
@@ -181,25 +191,22 @@ def window_of(fields: Fields, family: Family, context: int) -> int:
 
 def rope_of(fields: Fields) -> RopeConfig:
     """Rotary positions, as transformers 4 and 5 write them."""
-    given = fields.get("rope_parameters") or {}
-    scaling = {**(fields.get("rope_scaling") or {}), **given}
-    base = float(given.get("rope_theta") or fields.get("rope_theta", 10_000.0))
-    part = scaling.get("partial_rotary_factor") or fields.get("partial_rotary_factor", 1.0)
-    if part != 1:
-        fields.refuse("partial_rotary_factor", part, "1.0")
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    scaling = {**(fields.get("rope_scaling") or {}), **(fields.get("rope_parameters") or {})}
+    rope = Fields({**fields.values, **scaling}, fields.path)
+    base = rope.number("rope_theta", 10_000.0)
+    rope.demand("partial_rotary_factor", 1.0)
+    kind = rope.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return RopeConfig(base=base)
     if kind == "linear":
-        return RopeConfig(base=base, scaling="linear", factor=float(scaling["factor"]))
+        return RopeConfig(base=base, scaling="linear", factor=rope.number("factor"))
     if kind != "llama3":
-        fields.refuse("rope_type", kind, "default, linear, llama3")
-    original = "original_max_position_embeddings"
+        rope.refuse("rope_type", kind, "default, linear, llama3")
     return RopeConfig(
         base=base,
         scaling="llama3",
-        factor=float(scaling["factor"]),
-        original_context=scaling.get(original) or fields.count(original),
-        low_freq_factor=float(scaling["low_freq_factor"]),
-        high_freq_factor=float(scaling["high_freq_factor"]),
+        factor=rope.number("factor"),
+        original_context=rope.count("original_max_position_embeddings"),
+        low_freq_factor=rope.number("low_freq_factor"),
+        high_freq_factor=rope.number("high_freq_factor"),
     )

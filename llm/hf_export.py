@@ -58,12 +58,12 @@ def export_model(
     ids = token_ids(read_tokenizer(tokenizer), chat)
     described = {**config_of(model, family, vocab), **ids, "torch_dtype": torch_name(config)}
     wanted = list(entries(model, family, vocab))
-    read = Reader(artifact / "model.safetensors")
+    read: Reader = Reader(artifact / "model.safetensors")
     if scores:
-        read = RewardReader(artifact)
+        read = judge = RewardReader(artifact)
         wanted = [one for one in wanted if one.ours != "head.weight"]
         wanted.append(plain("score.weight", "score.weight", (1, model.width)))
-        described |= read.described(family)
+        described |= judge.described(family)
     parts = [(name, one, number) for one in wanted for number, name in enumerate(one.theirs)]
     files = write_weights(read, folder, parts, config)
     if not scores:

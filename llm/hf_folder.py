@@ -50,7 +50,13 @@ def read_config(folder: Path, context: int = 0) -> tuple[Family, ModelConfig, Js
         )
     path = folder / "config.json"
     values = read_json(path)
-    return *shape_of(values, path, context), values
+    try:
+        return *shape_of(values, path, context), values
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path}: a field is of another type than transformers writes ({error}); copy it again "
+            "from its source"
+        ) from error
 
 
 def weight_files(folder: Path) -> dict[str, str]:

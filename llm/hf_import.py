@@ -5,6 +5,7 @@ a row for each token of the tokenizer: rows that no token uses are left out, tok
 (those for turns) get the mean of all others, so that no text makes them likelier than it did.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,7 @@ def import_model(source: Path, folder: Path, context: int = 0) -> dict[str, Any]
             f"{source / 'config.json'}: vocab_size {rows!r} is not allowed; must be a whole number "
             f"above 0; {AGAIN}"
         )
-    wanted = list(entries(model, family, rows))
-    weights.check(wanted, model.tied)
+    wanted = weights.checked(entries(model, family, rows), model.tied)
     taken = take_over(tokenizer_file(source), folder)
     tokens = read_tokenizer(taken).vocab_size
     made = {entry.ours: weights.read(entry) for entry in wanted}
@@ -89,10 +89,11 @@ class Weights:
             files if "" not in files else dict.fromkeys(self._open[files[""]].keys(), files[""])
         )
 
-    def check(self, wanted: list[Entry], tied: bool) -> None:
+    def checked(self, wanted: Iterable[Entry], tied: bool) -> list[Entry]:
         """Refuse a folder that lacks a tensor, has one of another shape, or has further ones."""
-        used = set()
-        for entry in wanted:
+        used, found = set(), []
+        for entry in wanted:  # not a list yet: a config can ask for any number of layers
+            found.append(entry)
             for number, name in enumerate(entry.theirs):
                 used.add(self._name(name, entry, number))
         strange = [
@@ -106,6 +107,7 @@ class Weights:
                 "model; allowed: the tensors of a decoder as config.json describes it; merge "
                 "adapters into it beforehand (merge_and_unload), leave other heads out"
             )
+        return found
 
     def read(self, entry: Entry) -> Tensor:
         """One of ours."""
@@ -119,7 +121,7 @@ class Weights:
     def _tensor(self, name: str) -> Tensor:
         """One of theirs."""
         found = self._found(name)
-        assert found is not None, "check has found it"
+        assert found is not None, "it was checked"
         return self._open[self._files[found]].get_tensor(found).float()
 
     def _name(self, name: str, entry: Entry, number: int) -> str:

@@ -52,17 +52,21 @@ PLAIN = {
 """Their names of non-linearities, and what a gated or a plain MLP with one is here."""
 
 
-def fitting_family(model: ModelConfig, path: Path) -> Family:
-    """The architecture that computes exactly what a model does; ArtifactError if there is none."""
+def fitting_family(model: ModelConfig, where: Path | str) -> Family:
+    """The architecture that computes exactly what a model does; ArtifactError if there is none.
+
+    where: what the error names: a file, or a stage.
+    """
 
     def need(name: str, *allowed: Any, because: str) -> None:
         value = getattr(model, name)
         if value not in allowed:
             raise ArtifactError(
-                f"{path}: {name} {value!r} has no counterpart in transformers {because}; allowed: "
+                f"{where}: {name} {value!r} has no counterpart in transformers {because}; allowed: "
                 f"{', '.join(map(repr, allowed))}; train a model with one of these to export it"
             )
 
+    need("family", "decoder", because="that is written here")
     need("positions", "rotary", "learned", because="among decoders")
     if model.experts:
         beside = "beside experts (Mixtral)"
@@ -93,6 +97,17 @@ def fitting_family(model: ModelConfig, path: Path) -> Family:
         return "mixtral" if model.experts else "mistral"
     need("qkv_bias", *((True,) if model.bias else (True, False)), because="beside bias (Llama)")
     return "qwen2" if model.qkv_bias and not model.bias else "llama"
+
+
+def require_known(model: ModelConfig, family: Family, where: Path | str) -> None:
+    """Refuse what transformers can compute and llama.cpp cannot."""
+    wanted = {"mlp": "gelu_tanh" if family == "gpt2" else "swiglu", "window": 0, "experts": 0}
+    for name, allowed in wanted.items():
+        if (value := getattr(model, name)) != allowed:
+            raise ArtifactError(
+                f"{where}: {name} {value!r} has no counterpart in llama.cpp beside "
+                f"{model.positions} positions; allowed: {allowed!r}; write format: transformers"
+            )
 
 
 def config_of(model: ModelConfig, family: Family, vocab_size: int) -> Json:

@@ -50,6 +50,7 @@ def write_tokenizer_json(tokenizer: Path, folder: Path, context: int, *, chat: b
 
     chat: whether the model was taught to talk, so that its template belongs to it.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     names, template, description = BY_NAME, CHAT_TEMPLATE, None
     if tokenizer.name.endswith(FOREIGN):
         parts = read_foreign(tokenizer)

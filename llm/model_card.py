@@ -42,8 +42,10 @@ def model_card(
 ) -> str:
     """The whole page."""
     name = lineage[-1].name if lineage else "model"
-    tags = ["text-generation", *(["conversational"] if chat else [])]
-    head = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags:"]
+    judges = architecture.endswith("ForSequenceClassification")
+    task = "text-classification" if judges else "text-generation"
+    tags = ["reward-model"] if judges else [task, *(["conversational"] if chat else [])]
+    head = ["---", "library_name: transformers", f"pipeline_tag: {task}", "tags:"]
     head += [f"- {tag}" for tag in tags] + ["---"]
     about = [
         f"# {name}",
@@ -52,7 +54,7 @@ def model_card(
         f"({model.kv_heads} of keys and values), {model.context} tokens of context; weights in "
         f"{dtype}.",
         "",
-        *use(chat),
+        *(judging() if judges else use(chat)),
         "",
         *made(lineage),
     ]
@@ -82,6 +84,23 @@ def use(chat: bool) -> list[str]:
         "```",
         "",
         "`vllm serve FOLDER` serves it. No code of its own is needed, and none is in it.",
+    ]
+
+
+def judging() -> list[str]:
+    """How to load a reward model."""
+    return [
+        "```python",
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        "",
+        "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
+        "judge = AutoModelForSequenceClassification.from_pretrained(FOLDER)",
+        'messages = [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]',
+        'ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)',
+        "reward = judge(**ids).logits + judge.config.reward_offset",
+        "```",
+        "",
+        "Rewards of reference answers have mean 0 and variance 1.",
     ]
 
 

@@ -13,6 +13,8 @@ import transformers
 from jobs.facts import gather
 from jobs.load import load
 from jobs.plan import resolve
+from jobs.planned import Plan
+from jobs.spec import Spec
 from llm.artifact import read_model
 from llm.chat import Template, Turn
 from llm.errors import ArtifactError, SpecError
@@ -66,6 +68,20 @@ def test_the_plan_knows_a_model_before_it_is_taken_over(folder: Path) -> None:
     assert resolve(moved, gather(moved)).by_name["llama"].fingerprint == before
     changed(folder / "elsewhere", rms_norm_eps=1e-5)
     assert resolve(moved, gather(moved)).by_name["llama"].fingerprint != before
+
+
+def test_what_cannot_be_exported_is_said_before_it_is_trained(folder: Path) -> None:
+    made = "stages.more={kind: pretrain, tokenizer: cut, model: {positions: sinusoidal, depth: 1}}"
+    cut = "stages.cut={kind: tokenizer, vocab_size: 300}"
+    with pytest.raises(SpecError, match=r"export\.from: 'sft': positions 'sinusoidal' has no"):
+        planned(load("x.yaml", [cut, made]))
+    gated = made.replace("positions: sinusoidal", "mlp: geglu")
+    with pytest.raises(SpecError, match=r"export\.from: 'sft': mlp 'geglu' .* in llama\.cpp"):
+        planned(load("x.yaml", [cut, gated, "stages.export.format=gguf"]))
+
+
+def planned(spec: Spec) -> Plan:
+    return resolve(spec, gather(spec))
 
 
 def test_a_model_that_cannot_be_taken_over_is_said_with_its_line(folder: Path) -> None:

@@ -131,9 +131,9 @@ stages:
         "x.yaml:11: stages.pretrain.tokenizer: 'tokenise' is not a stage of this file; "
         "did you mean 'tokenizer'? must be a tokenizer stage: tokenizer",
         "x.yaml:12: stages.pretrain.depth: unknown key; it belongs under stages.pretrain.model; "
-        "allowed: kind, tokenizer, from, corpus, cache, model, objective, prompt, batch, micro_batch, "
-        "precision, validate_every, log_every, optim, checkpoint, faults, tokens, steps, epochs, "
-        "short_start",
+        "allowed: kind, tokenizer, from, corpus, cache, model, objective, prompt, batch, "
+        "micro_batch, precision, validate_every, log_every, optim, checkpoint, faults, tokens, "
+        "steps, epochs, short_start",
         "x.yaml:13: stages.pretrain.steps: 2.5 is not allowed; "
         "must be a whole number greater than 0, or auto",
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "

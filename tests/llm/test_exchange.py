@@ -308,6 +308,10 @@ def changed(folder: Path, **values: Any) -> None:
         ({"num_hidden_layers": 1}, r"model\.layers\.1\.\S+ is no part of such a model"),
         ({"intermediate_size": 40}, r"gate_proj\.weight is F32 of shape \[48, 32\]; must be .*40"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type 'yarn' is not supported; allowed:"),
+        ({"num_hidden_layers": 10**9}, r"tensor model\.layers\.2\.\S+ is missing"),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps 'small' is not supported; allowed: a number"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor None is not supported; allowed:"),
+        ({"rope_parameters": "linear"}, "a field is of another type than transformers writes"),
         ({"quantization_config": {"bits": 4}}, "quantization_config .* is not supported"),
     ],
 )

@@ -87,6 +87,6 @@ def draw_map(one: Map, log: Sequence[Event]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
         bar = figure.colorbar(picture, ax=axes, format=FuncFormatter(lambda v, _: label(v)))
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.minorticks_off()
         return svg_of(figure, one.title)

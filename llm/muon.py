@@ -1,10 +1,11 @@
 """Muon: the moment of a matrix, made orthogonal, is the update (Jordan et al. 2024).
 
 A gradient's few large singular values drown the many small ones; with all of them near 1 every
-direction is learned. For the loss that AdamW reaches it takes TABLE updates fewer, and holds one
-moment in place of two. It is for matrices that products are made with: embeddings, heads and
-vectors learn by AdamW (Jordan et al.). Queries, keys and values are three matrices in one tensor,
-and experts are many.
+direction is learned.
+It comes to AdamW's loss in a little more than half the updates (3 layers of width 128, bytes of
+Python's docs: 225 against 400), and holds one moment in place of two. It is for matrices that
+products are made with: embeddings, heads and vectors learn by AdamW (Jordan et al.). Queries, keys
+and values are three matrices in one tensor, and experts are many.
 
 Scaled by 0.2 sqrt(the larger side) an update's entries are of the size of AdamW's, whose rates and
 decay can be taken over (Liu et al. 2025, "Muon is scalable", 2.2). torch.optim.Muon does the same

@@ -110,7 +110,7 @@ def test_vanishing_and_exploding_gradients_are_seen():
     vanishing, exploding = gradients(spoilt("blocks", 1e-2)), gradients(spoilt("embedding", 1e-2))
     assert all(vanishing[layer] < 0.02 * sound[layer] for layer in layers)
     assert vanishing["norm"] == pytest.approx(sound["norm"], rel=0.5)
-    assert exploding["embedding"] > 20 * sound["embedding"]
+    assert exploding["embedding"] > 5 * sound["embedding"]
 
 
 @pytest.mark.slow

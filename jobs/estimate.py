@@ -10,7 +10,7 @@ from llm.config import LoopConfig, ModelConfig
 from llm.gpus import GPUS_PER_NODE
 from llm.memory import Kernels, Layout, memory, processor_kernels, saved
 from llm.processor import has_tiles, multiplies_bf16
-from llm.size import flops_per_token, parameters
+from llm.size import flops_per_token, kept_by, parameters
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """Training speed of one CPU core where no earlier run tells (4M parameters, bf16, EPYC: 78e9)."""
@@ -72,6 +72,7 @@ def worker_memory(
         rounds=-(-loop.batch // (loop.micro_batch * workers)),
         workers=workers,
         shards=shards_of(cluster, workers),
+        moments=kept_by(loop.optim, model, vocab),
         recompute="full" if loop.recompute == "layers" else "none",
     )
     if cluster.gpus_per_worker:

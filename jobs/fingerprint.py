@@ -16,12 +16,20 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs.spec import REFERENCES, AnyStage, as_json
-from llm.config import FaultsConfig, ModelConfig
+from llm.config import FaultsConfig, ModelConfig, OptimConfig
 
 FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
-OF_LOOP = ("log_every", "validate_every", "checkpoint", "micro_batch", "compile", "recompute")
+OF_LOOP = (
+    "log_every",
+    "validate_every",
+    "checkpoint",
+    "micro_batch",
+    "statistics",
+    "compile",
+    "recompute",
+)
 """What changes no training but for rounding."""
 
 AMOUNTS = {
@@ -59,23 +67,32 @@ def meaningful(stage: Mapping[str, Any]) -> dict[str, Any]:
         made = without(made, path.split("."))
     if made.get("faults") == asdict(FaultsConfig()):
         del made["faults"]  # it leaves out no update, so results are those of before there was it
-    if made.get("optim", {}).get("lr_width") == 0:
-        made = without(made, ("optim", "lr_width"))  # likewise
+    if "optim" in made:
+        made["optim"] = without_usual(made["optim"], LATER_OF_OPTIM, asdict(OptimConfig()))
     if stage["kind"] == "pretrain":
         made["model"] = architecture(made["model"])
     return made
 
 
-LATER = ("rope", "norm_eps", "qk_norm")
+LATER = ("rope", "norm_eps", "qk_norm", "init")
 """Fields of a model that came after the format; their defaults are what there was before them."""
+
+LATER_OF_OPTIM = ("kind", "lr_width", "momentum", "ema", "z_loss")
+"""Likewise of an optimizer."""
 
 
 def architecture(model: Mapping[str, Any]) -> dict[str, Any]:
     """A model without what only says what was always so."""
     usual = asdict(ModelConfig())
     usual |= {"kv_heads": model["heads"], "qkv_bias": model["bias"]}
-    told = (*LATER, "kv_heads", "qkv_bias")
-    return {key: value for key, value in model.items() if key not in told or value != usual[key]}
+    return without_usual(model, (*LATER, "kv_heads", "qkv_bias"), usual)
+
+
+def without_usual(
+    record: Mapping[str, Any], told: Sequence[str], usual: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A record without those of the `told` fields that have their usual value."""
+    return {key: value for key, value in record.items() if key not in told or value != usual[key]}
 
 
 def without(value: Any, path: Sequence[str]) -> Any:

@@ -14,6 +14,7 @@ from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.graph import DATA
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
+from jobs.optim_rules import of_optim
 from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
 from jobs.spec import (
@@ -62,6 +63,9 @@ def of_spec(spec: SpecFile) -> Findings:
     for name, stage in spec.stages.items():
         for keys, message in of_stage(stage, spec.cluster.most_workers):
             yield ("stages", name, *keys), message
+        if isinstance(stage, LoopConfig):
+            for keys, message in of_optim(stage, spec.cluster.strategy):
+                yield ("stages", name, *keys), message
 
 
 def of_names(spec: SpecFile) -> Findings:

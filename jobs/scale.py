@@ -16,7 +16,7 @@ from llm.goodput import Costs, best_interval, between_falls, goodput
 from llm.gpus import GPUS_PER_NODE, Gpu, known_gpu
 from llm.layouts import Proposal, proposals
 from llm.memory import saved
-from llm.size import parameters
+from llm.size import kept_by, parameters
 
 HOST_COPY = 20e9
 """Bytes a second from a GPU to its host's memory, which a save waits for (PCIe 4.0, pinned)."""
@@ -157,11 +157,14 @@ def worked_out(stage: StagePlan, plan: Plan, machines: Machines) -> OnPaper:
             f"{machines.workers:,} workers; ask for --workers {pretrain.batch} at most, or set "
             f"stages.{stage.name}.batch={machines.workers}, which changes the training"
         )
-    found = proposals(pretrain.model, vocab, pretrain.batch, machines.workers, machines.gpu)
+    moments = kept_by(pretrain.optim, pretrain.model, vocab)
+    found = proposals(
+        pretrain.model, vocab, pretrain.batch, machines.workers, machines.gpu, moments
+    )
     best = found[0]
     copied = saved(pretrain.model, vocab, best.layout)
     count = sum(parameters(pretrain.model, vocab).values())
-    written = 12 * count / (machines.nodes if best.layout.shards > 1 else 1)
+    written = 4 * (1 + moments) * count / (machines.nodes if best.layout.shards > 1 else 1)
     speed = None
     if pretrain.epochs is None:
         speed = best.tokens / best.seconds * bytes_per_token(pretrain, plan)

@@ -11,7 +11,7 @@ artifact's fingerprint.
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -218,6 +218,8 @@ class Behind:
 
 def figures_of(event: Event) -> dict[str, float]:
     """`train/loss` and others of an event; none of one that has no figures."""
+    if event["event"] == "statistics":
+        return of_layers(event["layers"])
     group = GROUPS.get(event["event"])
     if group is None:
         return {}
@@ -225,6 +227,16 @@ def figures_of(event: Event) -> dict[str, float]:
         f"{group}/{name}": float(value)
         for name, value in event.items()
         if name not in NO_FIGURES and isinstance(value, int | float)
+    }
+
+
+def of_layers(layers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """`layers/gradient/3` and others."""
+    return {
+        f"layers/{name}/{layer['layer']}": value
+        for layer in layers
+        for name, value in layer.items()
+        if name != "layer" and value is not None
     }
 
 

@@ -188,10 +188,12 @@ def room_for(saved: Tensors, name: str, parameter: torch.nn.Parameter, fused: bo
     """An empty tensor for an optimizer's moment of a parameter, or for its count of steps.
 
     The count is where AdamW keeps it: beside the parameter if it is fused, else on the CPU.
+    Adafactor's moments are of rows and of columns.
     """
-    if saved.shapes[name] == tuple(parameter.shape):
+    shape = saved.shapes[name]
+    if shape == tuple(parameter.shape):
         return torch.empty_like(parameter)
-    return torch.empty(saved.shapes[name], device=parameter.device if fused else "cpu")
+    return torch.empty(shape, device=parameter.device if fused or shape else "cpu")
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
@@ -215,9 +217,17 @@ def misfit(path: Path, model: torch.nn.Module) -> str | None:
     except ArtifactError as error:
         return str(error)
     for name, shape in moments.shapes.items():
-        if shape not in ((), weights.shapes.get(name.rpartition("/")[0])):
+        if not fits(shape, weights.shapes.get(name.rpartition("/")[0])):
             return f"{name} is {shape}, unlike its weights"
     return unlike(weights, model)
+
+
+def fits(shape: tuple[int, ...], weights: tuple[int, ...] | None) -> bool:
+    """Whether an optimizer's tensor is of weights: a count, a moment, or one of rows or columns."""
+    if weights is None:
+        return False
+    sides = zip(shape, weights, strict=False)
+    return not shape or (len(shape) == len(weights) and all(a in (1, b) for a, b in sides))
 
 
 def unlike(saved: Tensors, model: torch.nn.Module) -> str | None:

@@ -216,8 +216,8 @@ class OptimConfig:
     """Who updates weights: AdamW; Muon for matrices inside layers and AdamW for the rest; Lion,
     with one moment; Adafactor, with next to none."""
     lr: Auto[Rate] = auto
-    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020), for lion
-    a fifth of it, for adafactor, whose rate is relative to the weights, 0.03."""
+    """Peak learning rate; auto: 0.003239 - 0.0001395 ln(parameters) (Kaplan et al. 2020), a fifth
+    of it for lion, ten times it for adafactor, whose rate is relative to the weights."""
     lr_width: CountOrZero = 0
     """Width that `lr` is meant for: matrices inside layers learn at lr x lr_width / width (muon: at
     the root of that), so the best rate stays put when the model grows (Yang et al. 2022); 0: all
@@ -311,7 +311,7 @@ class LoopConfig:
     log_every: Count = 10
     """Steps between progress lines."""
     statistics: CountOrZero = 0
-    """Steps between statistics of every layer: gradients, weights, updates, activations; 0: none."""
+    """Steps between figures of every layer: gradients, weights, updates, activations; 0: none."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

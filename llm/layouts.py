@@ -77,12 +77,14 @@ class Proposal:
         return self.layout.recompute != "selective"
 
 
-def proposals(model: ModelConfig, vocab: int, batch: int, workers: int, gpu: Gpu) -> list[Proposal]:
+def proposals(
+    model: ModelConfig, vocab: int, batch: int, workers: int, gpu: Gpu, moments: float = 2.0
+) -> list[Proposal]:
     """Every way to train on batches of so many sequences, the fastest that fit first."""
     tokens = batch * model.context
     found = [
         worked_out(model, vocab, tokens, way, layout, gpu)
-        for way, layout in layouts(batch, workers)
+        for way, layout in layouts(batch, workers, moments)
     ]
     return sorted(found, key=rank)
 
@@ -94,7 +96,7 @@ def rank(one: Proposal) -> tuple[bool, float]:
     return False, one.seconds * (1 if one.way == "ddp" else WORTH_SHARING)
 
 
-def layouts(batch: int, workers: int) -> Iterator[tuple[Way, Layout]]:
+def layouts(batch: int, workers: int, moments: float = 2.0) -> Iterator[tuple[Way, Layout]]:
     """All of them; where a batch leaves workers unequal shares, the rounds are the busiest's."""
     ways: dict[Way, int] = {"ddp": 1}
     if workers > 1:
@@ -113,6 +115,7 @@ def layouts(batch: int, workers: int) -> Iterator[tuple[Way, Layout]]:
                         workers=workers,
                         shards=shards,
                         recompute=recompute,
+                        moments=moments,
                     ),
                 )
                 micro_batch *= 2

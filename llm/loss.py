@@ -8,7 +8,9 @@ So rows are taken a few at a time: logits, probabilities, loss and both gradient
 product, then the next; nothing of size (rows of the batch, V) exists, and nothing is computed
 twice. The gradient of the head's weights, which there has to be anyway, adds up in fp32. The price:
 the head's gradients are there when the backward pass begins, not behind it.
-FIGURES
+2048 rows of 384 on one thread, against all logits at once, forward and backward: V 8192 fp32 491 /
+558 ms and 82 / 226 MB, bf16 266 / 272 ms and 80 / 192 MB; V 32768 fp32 210 / 575 MB, bf16 267 /
+501 MB (process time and peak of memory, AVX512 without AMX).
 
 N rows of targets, D width, V vocabulary.
 """
@@ -29,21 +31,25 @@ ROWS = 256
 class Drift:
     """How far the softmax's sum Z is from 1: what `price` (PaLM's z-loss) is put on.
 
-    The sum of log^2 Z gathers until it is taken; the loss is that of the targets alone.
+    It is minimised with the loss, which is that of the targets alone; sums gather here, until they
+    are taken.
     """
 
     def __init__(self, price: float) -> None:
         self.price = price
         self.squares: Tensor | float = 0.0
+        self.count: Tensor | float = 0.0
 
-    def add(self, squares: Tensor) -> None:
-        """Remember a sum of log^2 Z over targets."""
+    def add(self, squares: Tensor, count: Tensor) -> None:
+        """Remember a sum of log^2 Z over so many targets."""
         self.squares = self.squares + squares
+        self.count = self.count + count
 
-    def take(self) -> float:
-        """The sum since it was last taken."""
-        squares, self.squares = float(self.squares), 0.0
-        return squares
+    def take(self) -> tuple[float, float]:
+        """Both sums since they were last taken, the first times its price."""
+        sums = self.price * float(self.squares), float(self.count)
+        self.squares = self.count = 0.0
+        return sums
 
 
 def head_loss(
@@ -70,7 +76,7 @@ def head_loss(
     wanted = (learns and features.requires_grad, learns and weight.requires_grad)
     loss, squares = HeadLoss.apply(features, weight, targets, counts, price, wanted)
     if price:
-        drift.add(squares)  # type: ignore[union-attr]
+        drift.add(squares, counts.sum())  # type: ignore[union-attr]
     return loss
 
 

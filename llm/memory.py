@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm.config import ModelConfig
-from llm.size import SAVED_BYTES, matrices_per_layer, parameters
+from llm.size import matrices_per_layer, parameters
 
 Recompute = Literal["none", "selective", "full"]
 """Which activations are not kept but computed again in the backward pass: none; half of the
@@ -36,6 +36,8 @@ class Layout:
     shards: int = 1
     """Processes that share one copy of the weights; 1: each holds all (ddp)."""
     recompute: Recompute = "none"
+    moments: float = 2.0
+    """Numbers that the optimizer keeps of a parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,9 @@ class Kernels:
 
 LONGEST_BY_PRODUCTS = 512
 """As in llm/attention.py, which loads torch."""
+
+ROWS_OF_LOSS = 256
+"""As in llm/loss.py, which does, too."""
 
 GLIBC_GAPS = 0.4
 """Of activations, logits and gradients: glibc's allocator leaves holes between tensors that stay
@@ -85,7 +90,7 @@ def memory(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> 
     tokens = layout.micro_batch * model.context
     coming = {
         "activations": tokens * kept_per_token(model, layout, kernels),
-        "logits": tokens * vocab * (4 + kernels.compute),  # and log probabilities, which are fp32
+        "logits": head_bytes(model, vocab, tokens, kernels),
     }
     gradients = 4 * held
     if layout.rounds == 1 and layout.workers == 1:  # else they are there all the time
@@ -98,13 +103,20 @@ def memory(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> 
     parts = {
         "weights": 4 * held,
         "gradients": gradients,
-        "optimizer": 8 * held,
+        "optimizer": 4 * layout.moments * held,
         **coming,
         "buffers": buffers,
         "cache": kernels.gaps * moving,
         "process": kernels.process,
     }
     return {name: round(size) for name, size in parts.items()}
+
+
+def head_bytes(model: ModelConfig, vocab: int, tokens: int, kernels: Kernels) -> int:
+    """What the loss (llm/loss.py) adds to the activations: logits of a few rows, their log
+    probabilities and slopes, fp32 on the way; the gradient of the head's weights."""
+    rows = min(tokens, ROWS_OF_LOSS)
+    return rows * vocab * (4 + 2 * kernels.compute) + 4 * vocab * model.width
 
 
 def gathered(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> int:
@@ -165,4 +177,5 @@ def layer_bytes_per_token(model: ModelConfig, kernels: Kernels) -> int:
 
 def saved(model: ModelConfig, vocab: int, layout: Layout) -> int:
     """Bytes of host memory that a process's copy for a checkpoint takes, from the first save on."""
-    return SAVED_BYTES * sum(parameters(model, vocab).values()) // layout.shards
+    count = sum(parameters(model, vocab).values())
+    return round(4 * (1 + layout.moments) * count) // layout.shards

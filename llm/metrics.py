@@ -1,8 +1,8 @@
 """The run's log: one JSON object a line in metrics.jsonl, and the same object to whoever watches.
 
-Events: start, step, validation, sample, checkpoint, end, and what is out of the ordinary: guard,
-fault, damaged, again, saved_early, stopped. A run that goes on from step N first drops what an
-earlier attempt logged after N, so every step stands in the file once.
+Events: start, step, validation, statistics, sample, checkpoint, end, and what is out of the
+ordinary: guard, fault, damaged, again, saved_early, stopped. A run that goes on from step N first
+drops what an earlier attempt logged after N, so every step stands in the file once.
 """
 
 import json

@@ -184,6 +184,11 @@ SECTIONS: Mapping[str, tuple[Panel, ...]] = {
         ),
         Panel("Learning rate", "As scheduled.", (trained("lr"),)),
         Panel("Gradient norm", "Before clipping.", (trained("grad_norm"),)),
+        Panel(
+            "Z-loss",
+            "Price of softmax sums that are not 1, minimised with the loss and no part of it.",
+            (trained("z_loss"),),
+        ),
     ),
     "How fast it is": (
         Panel("Tokens per second", "Over all workers.", (trained("tokens_per_second"),)),

@@ -18,10 +18,12 @@ from llm import checkpoint
 from llm.checkpoint import Position
 from llm.config import LoopConfig, TrainConfig, auto
 from llm.data import Cursor
+from llm.ema import averaged
 from llm.errors import Stopped, stopped_at
 from llm.events import note
 from llm.faults import Guard, RolledBack
 from llm.fell import telling_where
+from llm.loss import Drift
 from llm.meter import Meter
 from llm.metrics import Event, RunLog
 from llm.optim import make_optimizer
@@ -30,6 +32,7 @@ from llm.parallel import gathered, share_out
 from llm.passes import compile_layers, pays, recompute_layers, why_not_compiled
 from llm.pulse import Falls
 from llm.saver import Saver
+from llm.statistics import Statistics
 from llm.step_log import NAME, StepLog
 from llm.train import Portion, StepReport, Training, fit
 from llm.world import Precision, World, fastest_precision, peak_flops
@@ -128,7 +131,15 @@ class Run:
         """Why layers are not compiled though they should be."""
         self.compiled = self._shape_passes()
         share_out(recipe.module, self.world, outside.strategy, setting.precision)
-        self.training = Training(recipe.module, make_optimizer(recipe.module, task.train.optim))
+        optim = task.train.optim
+        optimizer = make_optimizer(recipe.module, optim, setting.precision)
+        self.training = Training(recipe.module, optimizer)
+        self.drift = Drift(optim.z_loss) if optim.z_loss else None
+        if self.drift:
+            recipe.module.drift = self.drift  # type: ignore[assignment]
+        self.statistics: Statistics | None = None
+        if every := task.train.statistics:
+            self.statistics = Statistics(recipe.module, optimizer, every, optim.clip, self.world)
         self._restore()
         self.meter = Meter(recipe.flops, self.world.size)
         self.figures: dict[str, float] = {}
@@ -197,6 +208,7 @@ class Run:
     def _fit(self, open_portions: Open | None) -> bool:
         """Train from the position on; whether to the end, or until it has to go back here."""
         self.doing = FORWARD
+        self._expect()
         open_here = open_portions or self.recipe.portions
         try:
             fit(
@@ -250,6 +262,8 @@ class Run:
         self.falls.stepped(step)
         self.steps.add(step, report.span)
         self._report(report, last)
+        if self.statistics and (layers := self.statistics.take(report)):
+            self.log("statistics", step, layers=layers)
         if step % train.validate_every == 0 or last:
             self._measure_peak()
             self._validate()
@@ -261,6 +275,12 @@ class Run:
             grant(report.wish, step, self.saver, self.falls)
         self.outside.beat("step", step)
         self.doing = FORWARD
+        self._expect()
+
+    def _expect(self) -> None:
+        """Look at the layers in the next step, if it is time."""
+        if self.statistics:
+            self.statistics.expect(self.training.position.step + 1)
 
     def _report(self, report: StepReport, last: bool) -> None:
         """Log the steps since the last report, if it is time; not at one without a loss."""
@@ -270,6 +290,9 @@ class Run:
         due = first or last or step % train.log_every == 0
         if due and math.isfinite(report.loss + report.grad_norm):
             figures = self.meter.read(train.steps)
+            if self.drift:
+                price, count = self.world.sum(*self.drift.take())
+                figures["z_loss"] = price / count
             self.figures = {**self.figures, "train_loss": figures["loss"]}
             self.log("step", tokens=self.training.position.tokens, **figures)
 
@@ -285,7 +308,7 @@ class Run:
     def _validate(self) -> None:
         """Measure the model on what is held out, and let it answer."""
         step, self.doing = self.training.position.step, "validation"
-        with gathered(self.recipe.module):
+        with averaged(self.training.optimizer), gathered(self.recipe.module):
             figures = self.recipe.validate()
             if figures:
                 self.figures = {**self.figures, **figures}
@@ -319,7 +342,7 @@ class Run:
         if self.recipe.takes_best:
             self._take_best()
         figures: Event = {**self.figures, "tokens": position.tokens, **self.meter.totals()}
-        with gathered(self.recipe.module):
+        with averaged(self.training.optimizer), gathered(self.recipe.module):
             if self.world.rank == 0:
                 figures |= self.recipe.finish(self.folder, position.cursor)
         self.log("end", position.step, time=time.time(), **figures)
@@ -333,8 +356,8 @@ class Run:
         path = self.task.checkpoints / f"step-{best or 0:06d}"
         if best in (None, position.step) or checkpoint.damage(path):
             return
-        checkpoint.load_weights(self.recipe.module, path / "model.safetensors")
-        with gathered(self.recipe.module):
+        checkpoint.load(path, self.recipe.module, self.training.optimizer)
+        with averaged(self.training.optimizer), gathered(self.recipe.module):
             self.figures |= {**self.recipe.validate(), "best_step": best}
 
 

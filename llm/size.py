@@ -6,11 +6,23 @@ building a model and without torch; a test holds them against the parameters of 
 D width, F hidden features of the MLP, T context, V vocabulary.
 """
 
-from llm.config import GATED, ModelConfig
+from llm.config import GATED, ModelConfig, OptimConfig
 
 SAVED_BYTES = 12
 """Of a parameter: fp32 weight and AdamW's two moments, of which a save makes a copy in the
 processor's memory (`llm.saver`)."""
+
+
+def kept_by(optim: OptimConfig, model: ModelConfig, vocab: int) -> float:
+    """Numbers that an optimizer keeps of a parameter, fp32 each, with those of the average.
+
+    Muon has one moment of matrices inside layers, Adafactor only sums over rows and columns.
+    """
+    moments = {"adamw": 2.0, "muon": 2.0, "lion": 1.0, "adafactor": 0.0}[optim.kind]
+    if optim.kind == "muon":
+        inside = model.depth * sum(matrices_per_layer(model).values())
+        moments -= inside / sum(parameters(model, vocab).values())
+    return moments + (optim.ema > 0)
 
 
 def parameters(model: ModelConfig, vocab: int) -> dict[str, int]:

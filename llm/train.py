@@ -25,6 +25,7 @@ from torch import nn
 from llm.checkpoint import Position
 from llm.config import TrainConfig
 from llm.data import Cursor
+from llm.ema import average
 from llm.optim import learning_rate, set_rate
 from llm.outside import Wish
 from llm.parallel import clip_gradients, idle_passes, parallelise, synchronised
@@ -146,6 +147,8 @@ def fit(
         try:
             if allows(position, loss, norm):
                 update(training.optimizer, lr)
+                if config.optim.ema:
+                    average(training.optimizer, config.optim.ema, position.step)
         finally:  # also if it goes back and on from there
             training.optimizer.zero_grad(set_to_none=True)
         advance(position, span)

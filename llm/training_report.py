@@ -13,6 +13,7 @@ from llm.falls import NOTHING_BEFELL, Account, account_of
 from llm.falls_report import STYLE as FALLS_STYLE
 from llm.falls_report import falls_section, goodput_tile, marks
 from llm.files import write_atomic
+from llm.layer_plots import MAPS, draw_map, table_of
 from llm.metrics import Event, duration, quantity, read_log
 from llm.page import page, shown
 from llm.panels import SECTIONS, Panel, curves_of, held_out, points, trained
@@ -93,6 +94,7 @@ def report_page(
         tiles(log, goodput_tile(account)),
         *side_by_side(answers),
         *plots([*log, *marks(account.falls)]),
+        *layer_maps(log),
         *falls_section(account),
         *samples(log),
     ]
@@ -161,6 +163,20 @@ def plots(log: Sequence[Event]) -> Iterator[str]:
             figures.append(phases(log))
         if figures:
             yield f'<h2>{heading}</h2>\n<div class="plots">{"".join(figures)}</div>'
+
+
+def layer_maps(log: Sequence[Event]) -> Iterator[str]:
+    """Figures of every layer, if the run looked at them."""
+    if not any(event["event"] == "statistics" for event in log):
+        return
+    figures = []
+    for one in MAPS:
+        names, _, values = table_of(log, one.key)
+        if names:
+            last = values[:, -1]
+            span = f"{label(float(last.min()))} to {label(float(last.max()))}"
+            figures.append(framed(one.title, span, draw_map(one, log), {}, one.note))
+    yield f'<h2>Layer by layer</h2>\n<div class="plots">{"".join(figures)}</div>'
 
 
 def plot(panel: Panel, log: Sequence[Event]) -> str:

@@ -138,9 +138,10 @@ stages:
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "
         "must be a whole number greater than 0, or auto",
         "x.yaml:15: stages.pretrain.optim.lrr: unknown key; did you mean 'lr'? allowed: "
-        "lr, lr_width, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
+        "kind, lr, lr_width, schedule, warmup, decay, final_lr, betas, momentum, eps, "
+        "weight_decay, clip, ema, z_loss",
         "x.yaml:15: stages.pretrain.optim.schedule: 'fast' is not allowed; "
-        "must be one of cosine, wsd, constant",
+        "must be one of cosine, linear, inverse_sqrt, wsd, constant",
         "x.yaml:15: stages.pretrain.optim.betas.1: 2 is not allowed; "
         "must be a number of at least 0 and less than 1",
         "x.yaml:15: stages.pretrain.optim.clip: -1 is not allowed; must be a number of at least 0",
@@ -179,7 +180,8 @@ stages:
             "optim: {lr: 1e-3}",
             "optim:",
             "x.yaml:10: stages.pretrain.optim: null is not allowed; must be a mapping with the "
-            "keys lr, lr_width, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
+            "keys kind, lr, lr_width, schedule, warmup, decay, final_lr, betas, momentum, eps, "
+            "weight_decay, clip, ema, z_loss",
         ),
         (
             "lr: 1e-3",

@@ -54,8 +54,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             "pretrain.optim.lr:",
             "pretrain.optim.rl:",
             "x.yaml:11: stages.search.space.pretrain.optim.rl: unknown key 'rl'; did you mean "
-            "'pretrain.optim.lr'? allowed: lr, lr_width, schedule, warmup, decay, final_lr, betas, "
-            "eps, weight_decay, clip",
+            "'pretrain.optim.lr'? allowed: kind, lr, lr_width, schedule, warmup, decay, final_lr, "
+            "betas, momentum, eps, weight_decay, clip, ema, z_loss",
         ),
         (
             "pretrain.optim.lr:",
@@ -66,8 +66,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (
             "pretrain.optim.lr:",
             "pretrain.optim:",
-            "x.yaml:11: stages.search.space.pretrain.optim: is a group of fields; name one of lr, "
-            "lr_width, schedule, warmup, decay, final_lr, betas, eps, weight_decay, clip",
+            "x.yaml:11: stages.search.space.pretrain.optim: is a group of fields; name one of "
+            "kind, lr, lr_width, schedule, warmup, decay, final_lr, betas, momentum, eps, "
+            "weight_decay, clip, ema, z_loss",
         ),
         (
             "pretrain.optim.lr: {loguniform: [1e-4, 1e-2]}",

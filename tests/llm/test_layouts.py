@@ -51,5 +51,5 @@ def test_what_fits_comes_first_and_the_fastest_of_it():
 
 
 def test_less_memory_means_computing_again():
-    tight = replace(H100, memory=40 * 2**30)
+    tight = replace(H100, memory=30 * 2**30)
     assert proposals(LLAMA_8B, 128_256, 128, 64, tight)[0].layout.recompute == "full"

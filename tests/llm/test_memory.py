@@ -32,7 +32,8 @@ BARE = Kernels(gaps=0, process=0)
 def test_classes_of_one_process_by_hand():
     parts = memory(SMALL, 5, Layout(micro_batch=3, rounds=2), BARE)
     assert (parts["weights"], parts["gradients"], parts["optimizer"]) == (176, 176, 352)
-    assert parts["logits"] == 3 * 4 * 5 * 6
+    # Logits and slopes in bf16, log probabilities in fp32; the head's gradient.
+    assert parts["logits"] == 3 * 4 * 5 * (2 + 2 + 4) + 10 * 4
     # Norms 2 x 4 x 2; bf16: two casts of 2, query, key and value with what the rotation left of
     # them and mixed values 6 x 2, MLP 2 x 3; the last norm 4 x 2 and its cast 2 x 2.
     assert parts["activations"] == 12 * (16 + 2 * (4 + 12 + 6) + 12)

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from llm.attention import Attention, attend
 from llm.config import ModelConfig, RopeConfig
-from llm.loss import next_token_loss
 from llm.model import Transformer
 from llm.positions import rotate, rotation_table, wave_table
 
@@ -138,28 +137,9 @@ def test_more_tokens_than_the_context_are_a_bug():
 # Loss
 
 
-def test_loss_is_the_sum_over_targets_that_are_not_ignored():
-    # Three logits of ln(1, 2, 1): probabilities 1/4, 1/2, 1/4.
-    logits = torch.tensor([1.0, 2.0, 1.0]).log().expand(1, 4, 3)
-    loss = next_token_loss(logits, torch.tensor([[1, -1, 0, 2]]))
-    assert loss.item() == pytest.approx(math.log(2) + 2 * math.log(4))
-
-
-def test_slices_add_up_to_the_loss_and_gradient_of_all_rows_at_once():
-    logits = torch.randn(3, 211, VOCAB, requires_grad=True)  # 633 rows: two slices and a rest
-    targets = torch.randint(-1, VOCAB, (3, 211))
-    whole = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum"
-    )
-    sliced = next_token_loss(logits, targets)
-    torch.testing.assert_close(sliced, whole)
-    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (sliced, whole)]
-    torch.testing.assert_close(*gradients)
-
-
 def test_forward_with_targets_is_the_loss():
     model, ids, targets = small(), tokens(2, 12), tokens(2, 12)
-    expected = next_token_loss(model(ids), targets)
+    expected = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction="sum")
     torch.testing.assert_close(model(ids, targets), expected)
     torch.testing.assert_close(model.loss(ids, targets), expected)
 

@@ -41,6 +41,18 @@ def test_wsd_without_decay_stays_at_the_peak_to_the_last_update():
     assert rates(3, schedule="wsd", warmup=0, decay=0.0)[:3] == [1.0, 1.0, 1.0]
 
 
+def test_linear_by_hand():
+    expected = [0.5, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]
+    assert rates(6, schedule="linear", warmup=2, final_lr=0.2) == pytest.approx(expected)
+
+
+def test_inverse_square_root_by_hand():
+    # Update 4 is the first behind warm-up, update 16 in all halves the rate.
+    found = rates(16, schedule="inverse_sqrt", warmup=4)
+    assert found[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, math.sqrt(4 / 5)])
+    assert found[15] == pytest.approx(0.5)
+
+
 def test_constant_by_hand():
     assert rates(4, schedule="constant", warmup=2) == [0.5, 1.0, 1.0, 1.0, 1.0]
 

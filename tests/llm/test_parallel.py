@@ -244,3 +244,23 @@ def test_one_process_keeps_its_model_as_it_is() -> None:
 
 def test_whole_models_make_no_idle_passes() -> None:
     assert idle_passes(Transformer(MODEL, 11), 1, 3, World(1, 2, CPU)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["muon", "lion"])
+def test_shared_matrices_learn_as_whole_ones_by_any_optimizer(tmp_path: Path, kind: str) -> None:
+    """With an average of the weights and figures of every layer, which are shared out, too."""
+    task = write_task(tmp_path, steps=6, batch=6, model={"tied": False})
+    record = json.loads(task.read_text())
+    record["train"]["statistics"] = 3
+    record["train"]["optim"] |= {"kind": kind, "ema": 0.9, "z_loss": 1e-4, "lr": 1e-3}
+    task.write_text(json.dumps(record))
+    run_plain(task, tmp_path / "one")
+    assert together("tests.sharing", task, tmp_path / "two", 0, strategy="fsdp") == 0
+    one, two = tmp_path / "one", tmp_path / "two"
+    for figure in ("loss", "grad_norm", "z_loss"):
+        assert np.abs(steps_of(two, figure) - steps_of(one, figure)).max() < 1e-4
+    assert distance(two, one) < 1e-4
+    layers = [last_of(folder, "statistics")["layers"] for folder in (one, two)]
+    for alone, shared in zip(*layers, strict=True):
+        assert shared == pytest.approx(alone, rel=1e-3)

@@ -22,8 +22,14 @@ FORMAT = 3
 """Raised when the code's results change though specs do not; then everything runs anew."""
 
 OF_LOOP = (
-    "log_every", "validate_every", "checkpoint", "micro_batch", "statistics", "compile", "recompute"
-)  # fmt: skip
+    "log_every",
+    "validate_every",
+    "checkpoint",
+    "micro_batch",
+    "statistics",
+    "compile",
+    "recompute",
+)
 """What changes no training but for rounding."""
 
 AMOUNTS = {

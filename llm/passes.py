@@ -64,7 +64,7 @@ def compiled(forward: Forward) -> Forward:
     import torch._dynamo  # a second that others need not pay
 
     torch._dynamo.config.recompile_limit = SHAPES
-    options = {"fallback_random": True}  # draws are those of eager code
+    options: dict[str, Any] = {"fallback_random": True}  # draws are those of eager code
     return torch.compile(forward, dynamic=False, options=options)
 
 

@@ -290,8 +290,9 @@ def test_in_c_remembered_answers_have_the_bits_of_answers_read_again(
     assert bits(stage, second) == bits(fresh, again)
 
 
-def test_any_number_of_threads_computes_the_same_bits(tokens: Tokens) -> None:
-    model = make_model(tokens.tokenizer.vocab_size, context=CONTEXT, hidden=64)
+@pytest.mark.parametrize("shape", ["humpty", "mixtral"])
+def test_any_number_of_threads_computes_the_same_bits(tokens: Tokens, shape: str) -> None:
+    model = make_model(tokens.tokenizer.vocab_size, context=CONTEXT, **SHAPES[shape])
     found = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)

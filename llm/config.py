@@ -202,9 +202,6 @@ class ModelConfig:
     """What a token sees in training: only its own document, or all before it in the window."""
     window: CountOrZero = 0
     """Tokens that a token sees at most, itself included; 0: all before it."""
-    init: Literal["gpt2", "fan_in"] = "gpt2"
-    """Fresh weights: all of one spread (gpt2), or by a matrix's inputs, so that narrow and deep
-    models learn as well, with layers that add nothing at first (fan_in)."""
     code: CountOrZero = 0
     """Numbers that the decoder of an encoder_decoder sees of a text: an autoencoder; 0: all."""
     experts: CountOrZero = 0

@@ -51,12 +51,13 @@ class Muon(Optimizer):
                     self._update(parameter, blocks, group)
 
     def _update(self, parameter: nn.Parameter, blocks: list[int], group: dict) -> None:
-        lr, keep = group["lr"], group["momentum"]
+        lr, keep, gradient = group["lr"], group["momentum"], parameter.grad
+        assert gradient is not None
         state = self.state[parameter]
         if "moment" not in state:
             state["moment"] = torch.zeros_like(parameter)
-        state["moment"].lerp_(parameter.grad, 1 - keep)
-        ahead = whole(parameter.grad.lerp(state["moment"], keep))  # Nesterov's
+        state["moment"].lerp_(gradient, 1 - keep)
+        ahead = whole(gradient.lerp(state["moment"], keep))  # Nesterov's
         update = torch.cat([direction(one, self.dtype) for one in ahead.split(blocks, -2)], -2)
         mine = piece_of(parameter)
         mine.rows.mul_(1 - lr * group["weight_decay"])

@@ -15,6 +15,7 @@ grows with the root of it.
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -100,7 +101,7 @@ def make_adafactor(groups: list[dict], config: OptimConfig, _: Precision) -> Opt
     return Adafactor(groups, lr=config.lr)
 
 
-MAKE = {
+MAKE: dict[str, Callable[[list[dict], OptimConfig, Precision], Optimizer]] = {
     "adamw": make_adamw,
     "muon": make_muon,
     "lion": make_lion,

@@ -78,7 +78,7 @@ class Statistics:
         for hook in self.hooks:
             hook.remove()
         for seen in (self.hooks, self.before, self.squares, self.largest):
-            seen.clear()  # type: ignore[attr-defined]
+            seen.clear()
 
     def _seen(self, layer: str) -> Any:
         """A hook that looks at what a layer puts out in training."""

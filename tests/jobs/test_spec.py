@@ -132,7 +132,8 @@ stages:
         "did you mean 'tokenizer'? must be a tokenizer stage: tokenizer",
         "x.yaml:12: stages.pretrain.depth: unknown key; it belongs under stages.pretrain.model; "
         "allowed: kind, tokenizer, corpus, cache, model, prompt, batch, micro_batch, precision, "
-        "validate_every, log_every, optim, checkpoint, faults, tokens, steps, epochs, short_start",
+        "validate_every, log_every, statistics, optim, checkpoint, faults, tokens, steps, epochs, "
+        "short_start",
         "x.yaml:13: stages.pretrain.steps: 2.5 is not allowed; "
         "must be a whole number greater than 0, or auto",
         "x.yaml:14: stages.pretrain.batch: 'atuo' is not allowed; did you mean 'auto'? "

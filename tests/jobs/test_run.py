@@ -234,7 +234,7 @@ def test_generate_without_a_model_says_what_to_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("masked", "{family: encoder"),
+        pytest.param("masked", "{family: encoder", marks=pytest.mark.chaos),
         pytest.param("spans", "{family: encoder_decoder", marks=pytest.mark.chaos),
         pytest.param("autoencoder", "{family: encoder_decoder, code: 4", marks=pytest.mark.chaos),
         pytest.param("window", "{family: window, window: 4", marks=pytest.mark.chaos),

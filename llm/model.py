@@ -32,6 +32,9 @@ from llm.positions import POSITIONS, Distances, Rotation
 class Transformer(nn.Module):
     """Predicts the next token of every prefix."""
 
+    drift: Drift | None = None
+    """Gathers what z-loss is put on, if it is."""
+
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         assert config.width % config.heads == 0 == config.heads % config.kv_heads, config
@@ -43,7 +46,6 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = make_norm(config)
         self.head = None if config.tied else nn.Linear(config.width, vocab_size, bias=False)
-        self.drift: Drift | None = None
         initialize(self)
 
     def forward(

@@ -44,7 +44,7 @@ def swept(folder: Path) -> tuple[float, list[Path]]:
     command = [sys.executable, "-m", "jobs", "run", str(folder / "bench.yaml")]
     subprocess.run([*command, f"storage={folder / 'runs'}"], check=True)
     [manifest] = folder.glob("runs/bench/search/*/manifest.json")
-    tasks = sorted(manifest.parent.glob("trials/*/pretrain/task.json"))
+    tasks = sorted(manifest.parent.glob("trials/*/work/pretrain/*/task.json"))
     assert len(tasks) == TRIALS, tasks
     return json.loads(manifest.read_text())["seconds"], tasks
 

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 NAME = "tokenizer.foreign"
 
-INSTALL = "install it: pip install 'humpty[hf]' (or: pip install tokenizers)"
+INSTALL = "install it: pip install -e '.[hf]' (or: pip install tokenizers)"
 
 
 class ForeignTokenizer(Tokenizer):

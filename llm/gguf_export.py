@@ -35,7 +35,7 @@ from llm.tokenizer_file import read_tokenizer, tokenizer_in
 
 FILE = "model.gguf"
 
-INSTALL = "pip install 'humpty[gguf]' (or: pip install gguf)"
+INSTALL = "pip install -e '.[gguf]' (or: pip install gguf)"
 
 FILE_TYPES = {"fp32": "ALL_F32", "fp16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"}
 

@@ -4,8 +4,8 @@ Both are put around the `forward` of a plain model's layers from outside, so nam
 stay and so does what validation and generation compute: without gradients the plain code runs.
 
 Compiled are layers, not the model (regional compilation): they are alike, so one is compiled for
-all, in a fifth of the time. Numbers differ from eager ones in rounding, as more is fused and kept
-in registers; random draws are the same. A resumed run compiles the same code, so it repeats itself.
+all. Numbers differ from eager ones in rounding, as more is fused and kept in registers; random
+draws are the same.
 
 In this order: `compile_layers`, `recompute_layers`, then what llm/parallel.py does.
 """

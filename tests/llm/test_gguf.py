@@ -17,7 +17,7 @@ from llm.tokenizer import Tokenizer
 from tests.llm.foreign import write_foreign
 from tests.llm.test_exchange import GPT2, LLAMA_3, artifact, tokenizer, write_theirs
 
-gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install 'humpty[gguf]'")
+gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install -e '.[gguf]'")
 
 __all__ = ["tokenizer"]  # a fixture
 

@@ -111,7 +111,7 @@ def run(config: SweepConfig, feed: "Feed", job: Job, length: int, seed: int, nee
     at_once = concurrency(config, needs, ray.cluster_resources())
     # A population exists as a whole and takes turns, so only resources say how many run at once:
     # shares of the one that every cluster has once.
-    share = math.floor(10_000 / at_once) / 10_000 if config.scheduler == "pbt" else 0.0
+    share = turn_of(at_once) if config.scheduler == "pbt" else 0.0
     actor = tune.with_resources(
         tune.with_parameters(TrialActor, job=job),
         {"CPU": needs.cpus, "GPU": needs.gpus, HEAD: share},
@@ -137,6 +137,16 @@ def run(config: SweepConfig, feed: "Feed", job: Job, length: int, seed: int, nee
     )
     tuner.fit()
     shutil.rmtree(storage, ignore_errors=True)
+
+
+def turn_of(at_once: int) -> float:
+    """A share of 1 that so many trials find room for, and not one more.
+
+    Something is left: every training of Ray Train takes 0.001 of the head for an actor that cleans
+    up behind it, and waits for ever where there is none. Up to 25 trials that is enough.
+    """
+    at_once = min(at_once, 25)
+    return math.floor(10_000 * (1 - 0.8 / (at_once + 1)) / at_once) / 10_000
 
 
 def concurrency(config: SweepConfig, needs: Needs, cluster: Mapping[str, float]) -> int:

@@ -26,7 +26,7 @@ from tune.config import DimensionConfig, PopulationConfig, SweepConfig
 from tune.results import best, front, points_of
 from tune.search import search_of
 from tune.space import draw
-from tune.sweep import Feed, Needs, concurrency, sweep
+from tune.sweep import Feed, Needs, concurrency, sweep, turn_of
 from tune.trials import read_trials, spent
 
 ROOT = Path(__file__).parent.parent.parent
@@ -172,6 +172,12 @@ def test_as_many_trials_at_once_as_the_cluster_has_room_for() -> None:
     assert concurrency(config(concurrent="auto"), Needs(gpus=0.5), cluster) == 4
     workers = Needs(cpus=0, workers=2, worker_cpus=2, worker_gpus=1)
     assert concurrency(config(concurrent="auto"), workers, cluster) == 1
+
+
+def test_a_population_takes_turns_and_leaves_room_for_what_cleans_up() -> None:
+    for at_once in range(1, 26):
+        share = turn_of(at_once)
+        assert at_once * (share + 0.001) <= 1 < (at_once + 1) * share
     assert concurrency(config(concurrent="auto"), Needs(cpus=16), cluster) == 1
     assert concurrency(config(concurrent=3), Needs(), cluster) == 3
 

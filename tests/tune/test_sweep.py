@@ -172,14 +172,14 @@ def test_as_many_trials_at_once_as_the_cluster_has_room_for() -> None:
     assert concurrency(config(concurrent="auto"), Needs(gpus=0.5), cluster) == 4
     workers = Needs(cpus=0, workers=2, worker_cpus=2, worker_gpus=1)
     assert concurrency(config(concurrent="auto"), workers, cluster) == 1
+    assert concurrency(config(concurrent="auto"), Needs(cpus=16), cluster) == 1
+    assert concurrency(config(concurrent=3), Needs(), cluster) == 3
 
 
 def test_a_population_takes_turns_and_leaves_room_for_what_cleans_up() -> None:
     for at_once in range(1, 26):
         share = turn_of(at_once)
         assert at_once * (share + 0.001) <= 1 < (at_once + 1) * share
-    assert concurrency(config(concurrent="auto"), Needs(cpus=16), cluster) == 1
-    assert concurrency(config(concurrent=3), Needs(), cluster) == 3
 
 
 # -- falls -----------------------------------------------------------------------------------------

@@ -165,6 +165,8 @@ def _fake_decoder(monkeypatch):
 class Scripted(torch.nn.Module):
     """A model that goes on with a script, whatever it is given; greedy sampling follows it."""
 
+    precision = torch.float32
+
     def __init__(self, script: list[int]) -> None:
         super().__init__()
         self.script, self.seen = iter(script), []

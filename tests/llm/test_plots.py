@@ -123,7 +123,7 @@ def test_every_figure_that_trainings_log_has_a_panel() -> None:
     logged = "loss bpb perplexity accuracy margin calibration length_correlation preference "
     logged += "reward score kl coefficient entropy length ended same clip_fraction approx_kl "
     logged += "explained_variance policy_loss value_loss mismatch lr grad_norm tokens_per_second "
-    logged += "mfu data_wait length_baseline"
+    logged += "mfu data_wait length_baseline z_loss filled restored whole_words unigram"
     panels = [panel for section in SECTIONS.values() for panel in section]
     assert {curve.key for panel in panels for curve in panel.curves} == set(logged.split())
     assert len({panel.title for panel in panels}) == len(panels)

@@ -264,4 +264,7 @@ def test_shared_matrices_learn_as_whole_ones_by_any_optimizer(tmp_path: Path, ki
     layers = [last_of(folder, "statistics")["layers"] for folder in (one, two)]
     for alone, shared in zip(*layers, strict=True):
         assert shared.pop("layer") == alone.pop("layer")
-        assert shared == pytest.approx(alone, rel=1e-2)  # activations count an idle pass, too
+        known = {key: value for key, value in alone.items() if value is not None}
+        assert shared.keys() == alone.keys()
+        got = {key: shared[key] for key in known}
+        assert got == pytest.approx(known, rel=1e-2)  # activations count an idle pass, too

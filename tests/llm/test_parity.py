@@ -175,7 +175,7 @@ def same_logits(mine: Transformer, weights: dict[str, Tensor], other: nn.Module)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_gpt2(activation: str) -> None:
+def test_logits_are_those_of_gpt2(activation: str) -> None:
     other = theirs(
         "GPT2",
         n_positions=CONTEXT,
@@ -192,7 +192,7 @@ def test_gpt2(activation: str) -> None:
 
 
 @pytest.mark.parametrize("heads", [4, 6])
-def test_bloom(heads: int) -> None:
+def test_logits_are_those_of_bloom(heads: int) -> None:
     width = 8 * heads
     other = theirs("Bloom", hidden_size=width, n_layer=2, n_head=heads, **NO_IDS)
     other.transformer.word_embeddings_layernorm = nn.Identity()
@@ -217,7 +217,7 @@ MIXTRAL = {
 }
 
 
-def test_mixtral() -> None:
+def test_logits_are_those_of_mixtral() -> None:
     other = llama_like("Mixtral", **MIXTRAL)
     mine = ours(tied=False, kv_heads=2, experts=5, experts_per_token=2)
     same_logits(mine, from_mixtral(other), other)
@@ -275,7 +275,7 @@ LLAMAS = {
 
 
 @pytest.mark.parametrize("name", LLAMAS)
-def test_llama_and_its_like(name: str) -> None:
+def test_logits_are_those_of_llama_and_its_like(name: str) -> None:
     kind, their_choices, our_choices = LLAMAS[name]
     other = llama_like(kind, **their_choices)
     same_logits(ours(tied=False, **our_choices), from_llama(other), other)

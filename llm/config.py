@@ -337,7 +337,7 @@ class LoopConfig:
     """Sequences per forward pass of a worker; auto: the largest divisor of batch up to 8."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of matrix products; auto: bf16 where the processor has instructions for it."""
-    compile: Auto[bool] = auto
+    compile: Auto[bool] = False
     """Layers are compiled (torch.compile), which takes a minute at the start; auto: in
     pretrainings of more than a quarter of an hour, an hour on CPUs without AMX (reckoned with 40
     GFLOP/s a core, 50 TFLOP/s a GPU)."""

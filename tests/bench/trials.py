@@ -29,15 +29,7 @@ stages:
     model: {depth: 3, width: 128, context: 128}
     batch: 16
     steps: 200
-  search:
-    kind: sweep
-    of: pretrain
-    space: {pretrain.optim.eps: {grid: [1e-8, 1.1e-8, 1.2e-8, 1.3e-8, 1.4e-8, 1.5e-8]}}
-    metric: bpb
-    search: grid
-    scheduler: none
 """
-
 
 SEARCH = """\
   search:

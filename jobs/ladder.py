@@ -97,8 +97,8 @@ def law_of(scaling: Scaling) -> dict[str, Any]:
     )
     if held_out:
         text += (
-            f"; the others foretold the best loss of the largest rung {held_out.at_best:.1%} wrong, "
-            f"those of its other sizes {held_out.worst:.1%} at most"
+            f"; of the largest rung the others foretold the best loss {held_out.at_best:.1%} "
+            f"wrong, those of its other sizes {held_out.worst:.1%} at most"
         )
     return {
         "text": text,

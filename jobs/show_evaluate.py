@@ -21,7 +21,7 @@ def evaluate_rows(stage: EvaluateStage, plan: StagePlan) -> Rows:
     texts = [f"{name} {size_of(text.bytes)}" for name, text in stage.text.items()]
     texts += [f"each source of '{stage.corpus}'"] if stage.corpus else []
     if texts:
-        yield "bits per byte", ", ".join(texts)
+        yield "bits/byte", ", ".join(texts)
     for name, task in stage.tasks.items():
         yield f"{name:.12}", task_words(task)
     if stage.wins is not None:
@@ -43,7 +43,7 @@ def evaluate_rows(stage: EvaluateStage, plan: StagePlan) -> Rows:
 
 def task_words(task: TaskConfig) -> str:
     """`arc, the first 500, 5 solved ones before each, in chat`"""
-    parts = [task.schema]
+    parts: list[str] = [task.schema]
     parts += [f"the first {task.limit:,}"] if task.limit else ["all questions"]
     parts += [f"{counted(task.shots, 'solved one')} before each"] if task.shots else []
     parts += [f"{task.measure}"] if task.measure else []

@@ -33,7 +33,9 @@ def measured_documents(config: MeasuredTextConfig) -> list[Document]:
     """Documents until `bytes` are reached; DataError if there is none."""
     units = units_of(config)
     share = -(-config.bytes // min(max(1, len(units)), SPREAD_UNITS))
-    taken, spare, size = [], [], 0
+    taken: list[Document] = []
+    spare: list[Document] = []
+    size = 0
     for unit in in_disorder(units):
         here = 0
         for document in documents_in(unit, config):

@@ -1,5 +1,5 @@
-"""The command line: init, check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
-schema, version.
+"""The command line: init, check, plan, run, render, rehearse, generate, serve, chat, key, audit,
+top, schema, version.
 
 Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
 torch and ray are imported by the commands that need them, inside, so that everything else answers

@@ -154,6 +154,14 @@ class Watch:
         """Somebody asked for a save."""
         self.say(f"step {event['step']}: saved early ({event['why']})", style="bold")
 
+    def stopping(self, event: Event) -> None:
+        """Somebody asked for the end."""
+        doing = (
+            "finishing the step and saving" if event["saves"] else "no step was taken yet"
+        )
+        self.say(f"stopping: {doing}; once more ends at once", style="bold yellow")
+        self.bar.update(self.task, description="saving" if event["saves"] else "stopping")
+
     def not_compiled(self, event: Event) -> None:
         """It trains, but slower."""
         self.say(f"layers are not compiled, so steps take longer: {event['why']}")
@@ -239,6 +247,7 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "placed": Watch.placed,
     "awaited": Watch.waits_for,
     "saved_early": Watch.saved_early,
+    "stopping": Watch.stopping,
     "mirror_failed": Watch.not_mirrored,
     "not_compiled": Watch.not_compiled,
 }

@@ -156,9 +156,7 @@ class Watch:
 
     def stopping(self, event: Event) -> None:
         """Somebody asked for the end."""
-        doing = (
-            "finishing the step and saving" if event["saves"] else "no step was taken yet"
-        )
+        doing = "finishing the step and saving" if event["saves"] else "no step was taken yet"
         self.say(f"stopping: {doing}; once more ends at once", style="bold yellow")
         self.bar.update(self.task, description="saving" if event["saves"] else "stopping")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from jobs.found_heads import Head, head_of, suffix_of
 from jobs.found_rows import RowSet, rows_in
@@ -106,7 +107,10 @@ def languages_of(texts: Iterable[str]) -> dict[str, float]:
 
 def look(places: Iterable[str]) -> Text:
     """What is at files, folders, globs and URIs; DataError if there is no text."""
-    found = [look_at(place) for place in dict.fromkeys(places)]
+    try:
+        found = [look_at(place) for place in dict.fromkeys(places)]
+    except DataError as error:
+        raise DataError(str(error).removeprefix("shards: ")) from error
     return Text(
         tuple(source for one in found for source in one.sources),
         tuple(line for one in found for line in one.left_out),
@@ -227,6 +231,7 @@ def source_of(group: list[Head], shards: tuple[str, ...]) -> Source:
     """A group of files with a sample of its documents."""
     kind, key = group[0].kind, group[0].key
     assert kind is not None
+    assert kind != "json", "an array of rows is no text"
     config = TextConfig(
         shards=shards,
         format="auto" if all(head.named for head in group) else kind,
@@ -286,7 +291,7 @@ FEW, SMALL = 100, 20_000
 """Files, and their mean bytes, from which on and up to which one file is one document."""
 
 
-def documents_of(group: list[Head]) -> str:
+def documents_of(group: list[Head]) -> Literal["file", "line", "paragraph"]:
     """What one document is in files of txt: paragraphs, if there are; long lines; or files."""
     mean = sum(head.file.bytes for head in group) / len(group)
     if len(group) >= FEW and mean < SMALL:

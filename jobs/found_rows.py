@@ -186,13 +186,12 @@ def tried(file: Found, schema: str, columns: Columns) -> RowSet | None:
 
 def talks_of(path: str, schema: str, columns: Columns) -> Iterator[Conversation]:
     """Conversations; of a comparison the prompt with all answers."""
-    fields = {"shards": (path,), "schema": schema, "columns": columns}
     if schema in SCHEMAS[False]:
-        config = ChatDataConfig(**fields)
+        config = ChatDataConfig(shards=(path,), schema=schema, columns=columns)  # type: ignore[arg-type]
         for unit in row_units(config):
             yield from read_conversations(unit, config)
         return
-    compared = PreferenceDataConfig(**fields)
+    compared = PreferenceDataConfig(shards=(path,), schema=schema, columns=columns)  # type: ignore[arg-type]
     for unit in row_units(compared):
         for ranking in read_rankings(unit, compared):
             yield (*ranking.prompt, *(Turn("assistant", text) for text in ranking.answers))

@@ -75,8 +75,8 @@ def sizes(
     """The largest model whose training is worth its time."""
     tokens_of_text, vocab, coverage = cut(text, seconds * machine.flops)
     context = context_of(text, sets, tokens_of_text, seconds * machine.flops)
-    ahead = STAGE_SECONDS * (3 + len(sets) + corpus)
-    ahead += corpus * text.bytes / (CORPUS_SPEED * machine.cores)
+    cleaning = corpus * text.bytes / (CORPUS_SPEED * machine.cores)
+    ahead = STAGE_SECONDS * (3 + len(sets) + corpus) + cleaning
     left = max(seconds - ahead, seconds / 2)
     best: Sizes | None = None
     why = "the largest there is"

@@ -61,6 +61,22 @@ def heard(handler: Callable[..., None]) -> Iterator[None]:
 
 
 @contextmanager
+def hangups_kept_away() -> Iterator[None]:
+    """Processes started inside the block outlive a closed terminal, as with nohup.
+
+    Ray keeps Ctrl-C away from its own, but not this; without them nothing could be saved.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
 def asked_to_stop() -> Iterator[Stop]:
     """Inside the block, Ctrl-C, SIGTERM and SIGHUP are requests."""
     stop = Stop()

@@ -99,7 +99,7 @@ class Text:
 def languages_of(texts: Iterable[str]) -> dict[str, float]:
     """Shares of characters by language; what is too short to tell counts for none."""
     found: Counter[str] = Counter()
-    for text in islice((one for one in texts if len(one) >= 40), 400):
+    for text in islice((one for one in texts if len(one.encode()) >= 40), 400):
         found[recognise(text)[0]] += len(text)
     total = sum(found.values())
     return {name: count / total for name, count in found.most_common()}
@@ -266,7 +266,7 @@ def pydoc_source() -> Source:
     from jobs.facts import PYDOC_BYTES
     from llm.pydoc_source import pydoc_documents
 
-    sample = tuple(text for _, text in islice(pydoc_documents(), 2000))
+    sample = tuple(text for _, text in islice(pydoc_documents(), 400))
     return Source(
         shards=(PYDOC,),
         format="auto",

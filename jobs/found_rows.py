@@ -37,7 +37,7 @@ WORSE = ("rejected", "response_rejected", "response_k", "worse", "dispreferred")
 ASKED = ("prompt", "question", "instruction", "query", "input", "conversations", "messages")
 FIRST = ("first", "output_1", "response_a", "answer_1", "response_0")
 SECOND = ("second", "output_2", "response_b", "answer_2", "response_1")
-TALKS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns")
+TALKS = ("conversation", "dialog", "dialogue", "turns")
 
 TRIED = 20
 """Rows that a schema is tried on."""
@@ -141,8 +141,8 @@ def candidates(row: Row) -> Iterator[tuple[str, Columns]]:
         "choice": ways_of(prompt=ASKED, first=FIRST, second=SECOND),
         "ranking": ways_of(prompt=ASKED, answers=("answers", "responses", "completions")),
         "ratings": ways_of(prompt=ASKED, answer=ANSWERS, rating=("rating", "score")),
-        "messages": ways_of(messages=TALKS),
-        "sharegpt": ways_of(conversations=TALKS),
+        "messages": ways_of(messages=("messages", *TALKS)),
+        "sharegpt": ways_of(conversations=("conversations", *TALKS)),
         "alpaca": ways_of(
             instruction=("instruction",),
             input=("input", "context", "instances.0.input"),

@@ -29,25 +29,7 @@ from llm.errors import DataError, SpecError
 from llm.filesystem import find
 
 ROOT = Path(__file__).parents[2]
-WORDS = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "while",
-    "rain",
-    "falls",
-    "on",
-    "old",
-    "stones",
-    "and",
-    "trees",
-]
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "dogs", "while", "rain", "falls"]
 HAN = "天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏云腾致雨露结为霜金生丽水玉出昆冈"
 
 runner = CliRunner()
@@ -209,9 +191,9 @@ def test_a_messy_text_is_cleaned_first_and_the_reason_is_said(here: Path) -> Non
     assert "data:\n  shards" not in text
 
 
-@pytest.mark.parametrize("minutes", ["2", "20", "3h"])
+@pytest.mark.parametrize("minutes", ["5", "3h"])
 def test_the_plan_takes_about_as_long_as_was_said(minutes: str, here: Path) -> None:
-    (here / "a.txt").write_text(prose(3_000_000))
+    (here / "a.txt").write_text(prose(1_000_000))
     plan, _ = made("a.txt", minutes=minutes)
     wanted = float(minutes.removesuffix("h")) * (3600 if minutes.endswith("h") else 60)
     estimate = plan.by_name["pretrain"].estimate
@@ -219,7 +201,7 @@ def test_the_plan_takes_about_as_long_as_was_said(minutes: str, here: Path) -> N
 
 
 def test_more_time_makes_a_larger_model_and_more_text_more_tokens(here: Path) -> None:
-    (here / "a.txt").write_text(prose(2_000_000))
+    (here / "a.txt").write_text(prose(1_000_000))
     (here / "b.txt").write_text(prose(100_000))
     long, short = (pretraining(made("a.txt", minutes=m)[0]) for m in ("10h", "5"))
     assert long.model.depth > short.model.depth
@@ -256,21 +238,20 @@ def test_names_with_anything_in_them_are_quoted(here: Path) -> None:
 # -- real data -------------------------------------------------------------------------------------
 
 PLACES = [
-    "a_pretrain/en",
-    "a_pretrain/zh",
-    "a_pretrain/en/c4_demo.jsonl",
-    "a_pretrain/en/wiki_demo.txt",
-    "a_pretrain/zh/poetry_tang.jsonl.gz",
-    "a_pretrain/zh/xiyouji.txt",
-    "b_nursery",
-    "g_hostile",
-    "g_hostile/blns.txt",
-    "g_hostile/warc",
+    ("a_pretrain/en", "fill"),
+    ("a_pretrain/zh", "chat"),
+    ("a_pretrain/en/c4_demo.jsonl", "text"),
+    ("a_pretrain/en/wiki_demo.txt", "text"),
+    ("a_pretrain/zh/poetry_tang.jsonl.gz", "text"),
+    ("a_pretrain/zh/xiyouji.txt", "fill"),
+    ("b_nursery", "chat"),
+    ("g_hostile", "text"),
+    ("g_hostile/blns.txt", "text"),
+    ("g_hostile/warc", "text"),
 ]
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("purpose", ["text", "fill", "chat"])
+@pytest.mark.parametrize(("place", "purpose"), PLACES)
 def test_specs_for_real_data_pass_check_and_plan(
     place: str, purpose: str, shared_data: Path
 ) -> None:

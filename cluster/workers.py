@@ -132,6 +132,7 @@ class Groups:
         self.job, self.emit, self.stop, self.exchange = job, emit, stop, exchange
         self.patience = Patience()
         self.number = self.workers = 0
+        self.stopping = False
         self.most = job.demand.most
         self.step = 0
         """The last step that was heard of."""
@@ -292,7 +293,11 @@ class Groups:
 
     def ask_to_stop(self, news: News) -> None:
         """Have the workers save and end; those that have not begun yet are just ended."""
-        if any(sign.begun for sign in news.signs):
+        begun = any(sign.begun for sign in news.signs)
+        if not self.stopping:
+            self.stopping = True
+            self.say("stopping", saves=begun)
+        if begun:
             self.exchange.give.remote(Orders(Wish.STOP))
         else:
             self.ending = Fall("stopped", "leaving")

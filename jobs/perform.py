@@ -118,7 +118,9 @@ def make_tokenizer(work: Work) -> Metrics:
         return {"vocab_size": read_tokenizer(taken).vocab_size}
     from cluster.tokenizer import train_tokenizer
 
-    with work.console.status("drawing a sample and training on it"):
+    doing = "drawing a sample and training on it"
+    with telling(work.console, doing) as say:
+        say(doing)
         path = work.folder / "tokenizer.model"
         report = train_tokenizer(text_of(work), stage, work.stage.seed, path)
     work.say(

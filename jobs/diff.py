@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jobs.facts import MANIFEST, gather, read_manifest
-from jobs.fingerprint import canonical, meaningful
+from jobs.fingerprint import WITHOUT_EFFECT, canonical, meaningful
 from jobs.inputs import inputs_of
 from jobs.lineage import in_order, trace
 from jobs.load import load
@@ -47,6 +47,10 @@ class Absent:
 
 
 ABSENT = Absent()
+
+
+NOTHING = (ABSENT, None, "", [], (), {})
+"""Values of which none differs from another, each being nothing."""
 
 
 class Difference(NamedTuple):
@@ -110,7 +114,9 @@ def compare_stages(name: str, a: StageView, b: StageView) -> Iterator[Difference
 
 def in_spec(name: str, a: StageView, b: StageView) -> Iterator[Difference]:
     """What differs in the resolved spec; what changes no result is said to."""
-    effective = {path for path, _, _ in differing(meaningful(a.spec), meaningful(b.spec))}
+    made = a.kind in WITHOUT_EFFECT  # else it is started, not made
+    pair = (meaningful(a.spec), meaningful(b.spec)) if made else (a.spec, b.spec)
+    effective = {path for path, _, _ in differing(*pair)}
     for path, x, y in differing(a.spec, b.spec):
         note = "" if path in effective else "changes no result"
         yield Difference("spec", name, path, x, y, note)
@@ -146,8 +152,13 @@ def differing(a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
     left, right = dict(leaves(a, "")), dict(leaves(b, ""))
     for path in dict.fromkeys([*left, *right]):
         x, y = left.get(path, ABSENT), right.get(path, ABSENT)
-        if x is ABSENT or y is ABSENT or canonical(x) != canonical(y):
+        if any(one not in NOTHING for one in (x, y)) and not same(x, y):
             yield path, x, y
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are equal as JSON."""
+    return a is not ABSENT and b is not ABSENT and canonical(a) == canonical(b)
 
 
 def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -25,6 +25,9 @@ STYLES = {"better": "green", "worse": "red", "changes no result": "dim", "of the
 WIDEST = 48
 """Characters of a value that are shown."""
 
+DIGITS = 64
+"""Of a whole digest, of which the first twelve are shown."""
+
 WIDE = 160
 """Columns where there is no terminal."""
 
@@ -87,6 +90,8 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = value if isinstance(value, str) and value else canonical(value)
+    if len(text) == DIGITS and " " not in text:
+        return text[:12]
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."
 
 

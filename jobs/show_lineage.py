@@ -24,6 +24,9 @@ NOTHING = (None, "", [], {})
 SHOWN_FILES = 3
 """Files of a set that are listed; --json has more."""
 
+WIDE = 10_000
+"""Columns where there is no terminal: a line is a line there."""
+
 DOCUMENTS = {
     "documents": "documents",
     "train_documents": "documents to train on",
@@ -50,14 +53,15 @@ def print_lineage(target: str, overrides: list[str], storage: str, as_json: bool
     if as_json:
         print(json.dumps(as_data(link), indent=2, ensure_ascii=False))
     else:
-        show_lineage(link, Console())
+        console = Console()
+        show_lineage(link, console if console.is_terminal else Console(width=WIDE))
 
 
 def show_lineage(link: Link, console: Console) -> None:
     """Print the tree, and at the end what is broken in it."""
     tree = Tree(title(link, ""), guide_style="dim")
     grow(tree, link, set())
-    console.print(tree, soft_wrap=True)
+    console.print(tree)
     broken = [one for one in in_order(link) if one.broken]
     if broken:
         names = ", ".join(one.name for one in broken)

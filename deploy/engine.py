@@ -10,7 +10,6 @@ between them the engine says so by `healthy` and refuses.
 
 import asyncio
 import hashlib
-import json
 import logging
 import threading
 from collections import deque

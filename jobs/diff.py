@@ -251,7 +251,5 @@ def of_manifest(manifest: Mapping[str, Any]) -> StageView:
 
 def data_of(data: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the text: digests, how it is read, and how much there is."""
-    sizes = {
-        what: {"bytes": one["bytes"], "files": one["count"]} for what, one in inputs.items()
-    }
+    sizes = {what: {"bytes": one["bytes"], "files": one["count"]} for what, one in inputs.items()}
     return {**data, **({"read": sizes} if sizes else {})}

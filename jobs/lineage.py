@@ -131,8 +131,10 @@ def find_artifact(target: str, overrides: list[str], storage: str) -> Path:
     if path.is_dir():
         return of_folder(path)
     file, _, stage = target.rpartition(":")
-    if path.is_file() or Path(file).is_file():
-        return of_spec(target, None, overrides) if path.is_file() else of_spec(file, stage, overrides)
+    if path.is_file():
+        return of_spec(target, None, overrides)
+    if Path(file).is_file():
+        return of_spec(file, stage, overrides)
     if is_id(target):
         return of_id(target, Path(storage))
     raise SpecError(

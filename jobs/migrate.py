@@ -41,7 +41,9 @@ def migrated(text: str, file: str) -> str:
     """The text as this version writes it; SpecError if that would not be a valid spec."""
     source, places = parsed(text, file), spans(text)
     edits = {
-        places[found.keys]: replacement(text, places[found.keys], found.now, str(source.place(found.keys)))
+        places[found.keys]: replacement(
+            text, places[found.keys], found.now, str(source.place(found.keys))
+        )
         for old in OLD
         for found in old.find(source.values)
     }
@@ -98,7 +100,9 @@ def spans_in(node: Any, keys: Keys) -> Iterator[tuple[Keys, Span]]:
 def unified(before: str, after: str, file: str) -> str:
     """What changes, as patch reads it."""
     lines = [text.splitlines(keepends=True) for text in (before, after)]
-    return "".join(difflib.unified_diff(*lines, fromfile=file, tofile=f"{file} (version {VERSION})"))
+    return "".join(
+        difflib.unified_diff(*lines, fromfile=file, tofile=f"{file} (version {VERSION})")
+    )
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -19,17 +19,20 @@ from jobs.spec import (
     FEEDBACK,
     PYDOC,
     CorpusStage,
+    EvaluateStage,
     ImportStage,
     PpoStage,
     Spec,
     TokenizerStage,
     data_sets,
+    measured_on,
     reads_data,
 )
 from jobs.yaml_source import Keys, dotted
 from llm.align_config import RowsConfig
 from llm.config import ModelConfig, TextConfig
 from llm.errors import ArtifactError, DataError
+from llm.evaluate_config import TaskConfig
 from llm.files import sha256
 from llm.processor import instructions
 
@@ -116,6 +119,8 @@ class Facts:
     """By stage."""
     examples: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
     """The data sets of alignments, by stage."""
+    evaluations: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)
+    """What evaluations measure by, by stage and place in it: `tasks.arc`."""
     imports: Mapping[str, ImportFacts] = field(default_factory=dict)
     """Models of others, by stage."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -151,6 +156,11 @@ def gather(spec: Spec) -> Facts:
             )
             for name, stage in spec.stages.items()
             if data_sets(stage)
+        },
+        evaluations={
+            name: looked_at
+            for name, stage in spec.stages.items()
+            if (looked_at := dict(look_at_evaluation(spec, name)))
         },
         imports={
             name: look_at_model(spec, stage, ("stages", name, "folder"))
@@ -197,6 +207,17 @@ def look_at_examples(spec: Spec, data: RowsConfig, keys: Keys) -> Text:
     if data.shards == (FEEDBACK,):
         return Text(*measure_feedback(data, spec))
     return look_at(spec, None, data.shards, keys)
+
+
+def look_at_evaluation(spec: Spec, name: str) -> Iterator[tuple[str, Text]]:
+    """Size and digest of everything that a stage measures by."""
+    for place, config in measured_on(spec.stages[name]).items():
+        keys = ("stages", name, *place)
+        text = config if isinstance(config, TextConfig) else None
+        yield ".".join(place), look_at(spec, text, config.shards, (*keys, "shards"))
+        if isinstance(config, TaskConfig) and config.shots_from:
+            shots = look_at(spec, None, config.shots_from, (*keys, "shots_from"))
+            yield ".".join((*place, "shots_from")), shots
 
 
 def look_at_model(spec: Spec, stage: ImportStage, keys: Keys) -> ImportFacts:
@@ -266,6 +287,8 @@ def files_in(spec: Spec) -> Iterator[tuple[str, Keys]]:
             yield stage.file, ("stages", name, "file")
         if isinstance(stage, CorpusStage) and stage.filter.words is not None:
             yield stage.filter.words.file, ("stages", name, "filter", "words", "file")
+        if isinstance(stage, EvaluateStage) and stage.toxicity is not None:
+            yield stage.toxicity.words, ("stages", name, "toxicity", "words")
         if isinstance(stage, PpoStage) and (rule := rule_file(stage)) is not None:
             yield rule, ("stages", name, "rule")
 

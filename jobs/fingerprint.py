@@ -54,6 +54,11 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "dpo": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
     "ppo": (*OF_LOOP, "data.*.shards", "prompts", "actors", "rule"),
     "generate": (),
+    "evaluate": (
+        *("text.*.shards", "tasks.*.shards", "tasks.*.shots_from"),
+        *("wins.shards", "toxicity.shards", "toxicity.words"),
+        *(f"wins.judge.{key}" for key in ("key_env", "timeout", "retries", "concurrent")),
+    ),
     "import": ("folder",),
     "export": (),
     "sweep": (*AMOUNTS["sweep"], "concurrent", "each"),

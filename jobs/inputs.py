@@ -11,6 +11,7 @@ from jobs.facts import Facts, Text, rule_file
 from jobs.spec import (
     AnyStage,
     CorpusStage,
+    EvaluateStage,
     ExampleStage,
     ImportStage,
     PpoStage,
@@ -35,6 +36,8 @@ def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, 
         return {"folder": facts.imports[name].digest}
     if isinstance(stage, ExampleStage):
         return examples_of(name, stage, facts)
+    if isinstance(stage, EvaluateStage):
+        return evaluated_by(name, stage, facts)
     known: dict[str, Any] = {}
     if reads_data(stage):
         assert spec.data and facts.text
@@ -51,6 +54,15 @@ def examples_of(name: str, stage: ExampleStage, facts: Facts) -> dict[str, Any]:
     if isinstance(stage, PpoStage) and stage.rule is not None:
         file = rule_file(stage)
         known["rule"] = facts.files[file] if file else stage.rule
+    return known
+
+
+def evaluated_by(name: str, stage: EvaluateStage, facts: Facts) -> dict[str, Any]:
+    """The questions, texts and words that an evaluation measures by."""
+    found = facts.evaluations.get(name, {})
+    known: dict[str, Any] = {"measured": {place: text.digest for place, text in found.items()}}
+    if stage.toxicity is not None:
+        known["words"] = facts.files[stage.toxicity.words]
     return known
 
 
@@ -142,6 +154,8 @@ def bytes_read(name: str, stage: AnyStage, parents: Mapping[str, Any], facts: Fa
         return sum(bytes_of_sources(name, facts).values())
     if isinstance(stage, ExampleStage):
         return sum(one.bytes for one in facts.examples[name])
+    if isinstance(stage, EvaluateStage):
+        return sum(one.bytes for one in facts.evaluations.get(name, {}).values())
     if reads_data(stage):
         assert facts.text
         return facts.text.bytes

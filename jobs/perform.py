@@ -13,6 +13,7 @@ from typing import Any
 from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
 from jobs.perform_align import align, ppo, report
+from jobs.perform_evaluate import evaluate
 from jobs.progress import telling
 from jobs.spec import (
     CorpusStage,
@@ -267,6 +268,7 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "dpo": align,
     "ppo": ppo,
     "generate": generate_samples,
+    "evaluate": evaluate,
     "import": take_model_over,
     "export": write_model_out,
     "sweep": make_sweep,

@@ -1,5 +1,5 @@
 """The command line: init, check, plan, run, render, rehearse, generate, serve, chat, key, audit,
-top, schema, version.
+diff, lineage, migrate, report, top, schema, version.
 
 Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
 torch and ray are imported by the commands that need them, inside, so that everything else answers
@@ -280,6 +280,57 @@ def audit(
             audits.show_step(folder, step, Console())
         else:
             audits.show_proof(folder, Console())
+
+
+@app.command()
+def diff(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A [KEY=VALUE]... B [KEY=VALUE]...",
+            help="Two runs: specs, folders of runs, or of artifacts; overrides follow their spec.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Show what differs between two runs; exit code 0: nothing, 1: something, as of `diff`."""
+    with told_plainly():
+        from jobs.show_diff import print_diff
+
+        code = print_diff(runs)
+    raise typer.Exit(code)
+
+
+@app.command()
+def lineage(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="An artifact's folder, its id (system_fingerprint of an answer), or SPEC[:STAGE].",
+            show_default=False,
+        ),
+    ],
+    overrides: Overrides = None,
+    storage: Annotated[str, typer.Option("--storage", help="Where an id is looked for.")] = "runs",
+    json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """Lead an artifact, or an answer of the endpoint, back to spec, data, code and parents."""
+    with told_plainly():
+        from jobs.show_lineage import print_lineage
+
+        print_lineage(target, overrides or [], storage, json)
+
+
+@app.command()
+def migrate(
+    file: File,
+    write: Annotated[bool, typer.Option("--write", help="Replace the file.")] = False,
+) -> None:
+    """Rewrite a spec of an older version, comments kept; shows what would change."""
+    with told_plainly():
+        from jobs.migrate import print_migration
+
+        print_migration(file, write)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.feedback import measure as measure_feedback
 from jobs.graph import expanded
@@ -42,12 +42,22 @@ IDENTITY = {"kind", "fingerprint", "spec", "parents", "data", "seed"}
 PYDOC_BYTES = 2_000_000
 
 
+class File(NamedTuple):
+    """A file that is read: where it was, and what stands for its content."""
+
+    path: str
+    bytes: int
+    digest: str
+
+
 @dataclass(frozen=True)
 class Text:
     """A set of shards: how much, and a digest of the content that no path changes."""
 
     bytes: int
     digest: str
+    files: tuple[File, ...] = ()
+    """None of what Python brings along, and of what people said."""
 
 
 @dataclass(frozen=True)
@@ -250,11 +260,13 @@ def text_of(shards: tuple[str, ...], config: TextConfig | None, skip: bool) -> T
 
         return Text(PYDOC_BYTES, pydoc_digest())
     from llm.damage import fail
-    from llm.shards import digest, list_shards
+    from llm.shards import contents, digest_of, list_shards
 
     bad = (lambda _: None) if skip else fail
     found = list_shards(shards, config.format, bad) if config else any_files(shards)
-    return Text(sum(shard.bytes for shard in found), digest(found, bad))
+    digests = contents(found, bad)
+    files = [File(one.path, one.bytes, it) for one, it in zip(found, digests, strict=True)]
+    return Text(sum(shard.bytes for shard in found), digest_of(found, digests), tuple(files))
 
 
 def any_files(patterns: tuple[str, ...]) -> list[Any]:

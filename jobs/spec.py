@@ -351,6 +351,8 @@ class MachinesConfig(ClusterConfig):
 class SpecFile:
     """From text to a speaking model: what to do, in one file."""
 
+    version: Literal[1] = 1
+    """Of this format; `migrate` rewrites files of older ones."""
     name: str
     """Name of the run, a folder in the storage."""
     seed: CountOrZero = 0

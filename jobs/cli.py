@@ -1,5 +1,5 @@
 """The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
-schema, version.
+report, schema, version.
 
 Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
 torch and ray are imported by the commands that need them, inside, so that everything else answers
@@ -256,6 +256,21 @@ def top(
         from jobs.top import top as watch_run
 
         watch_run(target, overrides or [])
+
+
+@app.command()
+def report(
+    target: Annotated[
+        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Write report.html of a run, finished or not: its story, plots, costs, lineage."""
+    with told_plainly():
+        from jobs.report import write_run_report
+        from jobs.top import folder_of
+
+        typer.echo(write_run_report(folder_of(target, overrides or [])))
 
 
 @app.command()

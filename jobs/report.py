@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.report_costs import costs, costs_section, dollars, kwh, price_of
-from jobs.report_read import RunSeen, Seen, listed, mapping, moment, read_json, read_run
+from jobs.report_read import EVALUATION, RunSeen, Seen, listed, mapping, moment, read_json, read_run
 from jobs.report_stages import stage_section
 from jobs.report_story import story
 from jobs.report_whence import environment_section, lineage_section, spec_section
@@ -32,7 +32,6 @@ from llm.training_report import STYLE as TRAINING_STYLE
 from llm.training_report import text_figure
 
 NAME = "report.html"
-EVALUATION = "evaluation.json"
 
 STYLES = "".join((TRAINING_STYLE, FALLS_STYLE, STYLE, LINEAGE_STYLE, EVALUATION_STYLE))
 

@@ -1,6 +1,6 @@
 """What a run has cost, estimated: nobody has measured power, and a price is what the spec says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jobs.report_read import RunSeen, Seen
@@ -68,31 +68,32 @@ def price_of(run: RunSeen) -> float:
 def costs_section(run: RunSeen) -> Iterator[str]:
     """A table with its sums, and how each figure was made."""
     price, found = price_of(run), costs(run)
-    rows = [row(one, price) for one in found]
-    hours, energy = sum(one.hours for one in found), sum(one.energy for one in found)
-    seconds = sum(one.seconds for one in found)
-    rows.append(["all", duration(seconds), "", f"{hours:.3g}", dollars(hours, price), kwh(energy)])
+    rows = [row(one.name, str(one.workers), [one], price) for one in found]
+    rows.append(row("all", "", found, price))
     unit = "GPU hours" if any(one.gpus for one in found) else "worker hours"
-    columns = ("stage", "time", "workers", unit, "cost", "energy")
+    cost = ("cost",) if price else ()
     yield f"<p>{shown(explained(price, any(one.gpus for one in found)))}</p>"
+    columns = ("stage", "workers", "time", unit, *cost, "energy")
     yield table(columns, rows, name="cost and energy")
 
 
-def row(one: Cost, price: float) -> list[str]:
-    """A line of the table."""
-    spent = dollars(one.hours, price)
-    count = str(one.workers)
-    return [one.name, duration(one.seconds), count, f"{one.hours:.3g}", spent, kwh(one.energy)]
+def row(name: str, workers: str, stages: Sequence[Cost], price: float) -> list[str]:
+    """A line of the table, of one stage or of all."""
+    hours, energy = sum(one.hours for one in stages), sum(one.energy for one in stages)
+    time = duration(sum(one.seconds for one in stages))
+    spent = [dollars(hours, price)] if price else []
+    return [name, workers, time, f"{hours:.2g}", *spent, kwh(energy)]
 
 
 def dollars(hours: float, price: float) -> str:
-    """`$1.20`; a dash without a price."""
-    return f"${hours * price:,.2f}" if price else "–"
+    """`$1.20`, and of less than a cent three digits."""
+    cost = hours * price
+    return f"${cost:,.2f}" if cost >= 0.01 or not cost else f"${cost:.2g}"
 
 
 def kwh(energy: float) -> str:
     """`1.2 kWh` or `340 Wh`"""
-    return f"{energy:.3g} kWh" if energy >= 1 else f"{1000 * energy:.3g} Wh"
+    return f"{energy:.3g} kWh" if energy >= 1 else f"{1000 * energy:.2g} Wh"
 
 
 def explained(price: float, gpus: bool) -> str:
@@ -106,8 +107,8 @@ def explained(price: float, gpus: bool) -> str:
         text += "No price is given (cluster.price), so there is no cost. "
     if gpus:
         return text + (
-            f"Energy = hours × workers × GPUs of each × {GPU_WATTS:g} W, what data sheets say of an "
-            "H100 at full load; host and cooling are not in it."
+            f"Energy = hours × workers × GPUs of each × {GPU_WATTS:g} W, what an H100 "
+            "takes at full load by its data sheet; host and cooling are not in it."
         )
     return text + (
         f"Energy = hours × workers × cores of each × {CORE_WATTS:g} W, an assumption for a core of "

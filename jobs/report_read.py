@@ -19,6 +19,9 @@ from llm.falls import NOTHING_BEFELL, Account, account
 from llm.lease import holder
 from llm.metrics import Event
 
+EVALUATION = "evaluation.json"
+"""What a stage that measures models leaves behind."""
+
 MOST_BYTES = 1 << 30
 """Of a file that is read whole."""
 

@@ -1,15 +1,14 @@
-"""The part of a run's report that shows one stage: what it is, its figures, curves, falls, texts."""
+"""The part of a run's report that shows one stage: its figures, curves, falls and texts."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import TypeAdapter
-
 from jobs.report_read import RunSeen, Seen, mapping, read_json
-from jobs.spec import CorpusStage, SweepStage
+from llm.corpus_config import CorpusConfig, SourceConfig
 from llm.corpus_report import bar
 from llm.corpus_tables import summary, tables
 from llm.falls_report import falls_section, goodput_tile, marks
@@ -22,6 +21,7 @@ from llm.training_report import layer_maps, plot, samples, text_figure
 from llm.training_report import notice as event_notice
 from llm.training_report import summary as training_summary
 from llm.training_report import tiles as training_tiles
+from tune.config import DimensionConfig, SweepConfig
 from tune.results import best, points_of
 from tune.scaling import scaling_of
 from tune.scaling_report import best_figure, foretold_figure, law_table, rungs_figure
@@ -75,8 +75,8 @@ def stage_section(run: RunSeen, seen: Seen) -> Iterator[str]:
     yield f"<h2>{shown(seen.name)} {state}</h2>"
     yield f"<p>{whereabouts(run, seen)}</p>"
     yield from (notice("Not all of it is shown", text) for text in seen.troubles)
-    for what, make in parts_of(seen):
-        yield part(f"{what} of {seen.name}", make)
+    parts = [part(f"{what} of {seen.name}", make) for what, make in parts_of(seen)]
+    yield "".join(parts) or "<p>There is nothing to show yet.</p>"
 
 
 def parts_of(seen: Seen) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]:
@@ -147,7 +147,8 @@ def corpus(seen: Seen) -> Iterator[str]:
     if not books:
         return
     ledgers = {name: Ledger.from_json(one) for name, one in books["sources"].items()}
-    config = TypeAdapter(CorpusStage).validate_python(arranged(seen.spec)).config
+    sources = {name: SourceConfig(**arranged(one)) for name, one in seen.spec["sources"].items()}
+    config = CorpusConfig(sources=sources)
     yield f"<p>{shown(summary(ledgers))}</p>"
     yield bar(ledgers)
     for one in tables(config, ledgers):
@@ -165,7 +166,7 @@ def arranged(value: Any) -> Any:
 def sweep(seen: Seen) -> Iterator[str]:
     """The best values, how the trials went, and all points."""
     assert seen.folder is not None
-    config = TypeAdapter(SweepStage).validate_python(arranged(seen.spec)).config
+    config = search_of(seen.spec)
     trials = read_trials(seen.folder)
     tried, leader = points_of(trials), best(trials, config)
     yield f"<p>{shown(sweep_summary(config, trials))}</p>"
@@ -176,6 +177,13 @@ def sweep(seen: Seen) -> Iterator[str]:
     values = [[path, short(value)] for path, value in leader.point.items()]
     yield table(("field", "value"), values, 2, "the best values")
     yield from map(lowered, drawings(config, trials, tried, leader))
+
+
+def search_of(spec: Mapping[str, Any]) -> SweepConfig:
+    """The search that a manifest tells of."""
+    known = {one.name: arranged(spec[one.name]) for one in fields(SweepConfig) if one.name in spec}
+    space = {path: DimensionConfig(**one) for path, one in known["space"].items()}
+    return SweepConfig(**{**known, "space": space})
 
 
 def scaling(seen: Seen) -> Iterator[str]:
@@ -211,7 +219,7 @@ def plain_figures(seen: Seen) -> Iterator[str]:
         if isinstance(seen.metrics.get(key), int | float | str)
     ]
     if rows:
-        yield table(("", ""), rows, 1, "figures")
+        yield table(("figure", "value"), rows, 1, "figures")
 
 
 def worded(key: str, value: Any) -> str:

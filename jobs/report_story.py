@@ -1,4 +1,4 @@
-"""The story of a run in plain sentences, made of manifests and logs; what is not known is not told."""
+"""The story of a run in plain sentences, of manifests and logs; what is not known is not told."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -93,7 +93,7 @@ def tokenizer(seen: Seen) -> str:
     size, each = number(seen.metrics, "vocab_size"), number(seen.metrics, "bytes_per_token")
     if size is None:
         return ""
-    text = f"A tokenizer of {size:,.0f} tokens cuts it"
+    text = f"A tokenizer of {size:,.0f} tokens cuts the text"
     return text + (f" into pieces of {each:.2f} bytes on average." if each else " into pieces.")
 
 

@@ -11,6 +11,9 @@ from llm.metrics import size_of
 from llm.page import shown
 from llm.page_parts import table
 
+DIGESTS = ("digest", "sources", "examples", "held_out", "folder", "file")
+"""What manifests call the digests of their data."""
+
 DIGEST = 12
 """Characters of a digest that are shown."""
 
@@ -28,7 +31,7 @@ def lineage_section(run: RunSeen) -> Iterator[str]:
     yield graph(nodes)
     names = {node.key: node.name for node in nodes}
     rows = [lineage_row(one, names) for one in run.stages if one.folder]
-    yield table(("stage", "fingerprint", "made of", "data", "made at"), rows, 5, "lineage")
+    yield table(("stage", "made of", "data", "made at"), rows, 4, "lineage")
 
 
 def nodes_of(run: RunSeen) -> list[Node]:
@@ -54,21 +57,21 @@ def node_of(one: Seen) -> Node:
 
 def lineage_row(one: Seen, names: Mapping[str, str]) -> list[str]:
     """A line of the table."""
-    assert one.folder is not None
     parents = [f"{key}: {names.get(str(value), value)}" for key, value in one.parents.items()]
-    digests = [f"{key} {cut(value)}" for key, value in mapping(one.manifest.get("data")).items()]
+    data = mapping(one.manifest.get("data"))
+    digests = [text for key in DIGESTS if (text := cut(data.get(key)))]
     made = one.manifest.get("at")
     when = moment(made) if isinstance(made, int | float) else ""
-    return [one.name, one.folder.name, ", ".join(parents), ", ".join(digests), when]
+    return [one.name, ", ".join(parents), " ".join(digests), when]
 
 
 def cut(value: Any) -> str:
-    """The beginning of a digest, or of several."""
+    """The beginning of a digest, or of several; nothing of anything else."""
     if isinstance(value, str):
         return value[:DIGEST]
-    if isinstance(value, list):
-        return " ".join(map(cut, value))
-    return " ".join(f"{k} {cut(v)}" for k, v in value.items()) if isinstance(value, dict) else ""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return " ".join(filter(None, map(cut, value))) if isinstance(value, list) else ""
 
 
 def environment_section(run: RunSeen) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Parts that pages of a whole run are made of: tables, facts, notices, and what holds when one breaks.
+"""Parts that a page of a whole run is made of: tables, tiles, notices, and parts that may break.
 
 A report reads what a run has left behind, which may be half written, damaged or somebody else's. A
 part that cannot be made says so in its place, and the rest of the page stands.
@@ -33,7 +33,7 @@ h4 { font-size: .9rem; margin: 1.25rem 0 .25rem; }
   vertical-align: top; border-top: 1px solid var(--line); }
 .scroll tr:first-child > * { border-top: 0; background: var(--card); font-weight: 600; }
 .scroll .word { text-align: left; }
-.scroll td.word { white-space: normal; overflow-wrap: anywhere; min-width: 6rem;
+.scroll td.word { white-space: normal; overflow-wrap: anywhere; min-width: 8rem;
   max-width: 26rem; }
 details > pre { padding: .75rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .4rem; }
@@ -41,7 +41,7 @@ details > pre { padding: .75rem; background: var(--card); border: 1px solid var(
 
 
 def part(what: str, make: Callable[[], Iterable[str]]) -> str:
-    """A part of a page, or why it cannot be shown: nothing that lies in a folder breaks the page."""
+    """A part of a page, or why it cannot be shown: nothing in a folder breaks the page."""
     try:
         return "\n".join(make())
     except Exception as error:  # whatever a damaged or foreign file leads to

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jobs.report_read import RunSeen, Seen, mapping, read_json
+from jobs.report_read import EVALUATION, RunSeen, Seen, mapping, read_json
 from llm.corpus_config import CorpusConfig, SourceConfig
 from llm.corpus_report import bar
 from llm.corpus_tables import summary, tables
@@ -76,7 +76,13 @@ def stage_section(run: RunSeen, seen: Seen) -> Iterator[str]:
     yield f"<p>{whereabouts(run, seen)}</p>"
     yield from (notice("Not all of it is shown", text) for text in seen.troubles)
     parts = [part(f"{what} of {seen.name}", make) for what, make in parts_of(seen)]
-    yield "".join(parts) or "<p>There is nothing to show yet.</p>"
+    yield "".join(parts) or f"<p>{elsewhere(seen.folder)}</p>"
+
+
+def elsewhere(folder: Path | None) -> str:
+    """What is said of a stage that has nothing to show here."""
+    measured = folder is not None and (folder / EVALUATION).exists()
+    return "What it measured is below." if measured else "There is nothing to show yet."
 
 
 def parts_of(seen: Seen) -> Iterator[tuple[str, Callable[[], Iterator[str]]]]:

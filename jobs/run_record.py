@@ -53,7 +53,7 @@ def stage_record(folder: Path, stage: StagePlan) -> dict[str, Any]:
         "kind": stage.kind,
         "status": stage.status,
         "fingerprint": stage.fingerprint,
-        "identity": stage.identity,
+        "identity": stage.identity if stage.fingerprint else "",
         "folder": where,
         "parents": dict(stage.parents),
         "spec": as_json(stage.stage or stage.written),

@@ -70,9 +70,11 @@ def task_part(task: str, metric: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def about(row: Row, low: float, high: float) -> str:
-    """`higher is better; drawn from 0% to 100%`"""
+    """`In bits per byte, lower is better; drawn from 1.9 to 2.3.`"""
+    unit = f"In {row['unit']}, " if row.get("unit") and row["unit"] not in SHARES else ""
     better = f"{row['better']} is better; " if row.get("better") else ""
-    return f"{better}drawn from {told(low, row)} to {told(high, row)}"
+    text = f"{unit}{better}drawn from {told(low, row)} to {told(high, row)}."
+    return text[0].upper() + text[1:]
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -123,11 +125,10 @@ def interval(
 
 
 def told(value: float, row: Row) -> str:
-    """A value in its unit."""
+    """A share in percent, anything else as a number."""
     if row.get("unit") in SHARES:
         return f"{value:.1%}"
-    text = f"{value:.4g}" if abs(value) < 1000 else quantity(value)
-    return f"{text} {row['unit']}" if row.get("unit") else text
+    return f"{value:.4g}" if abs(value) < 1000 else quantity(value)
 
 
 def differences_table(rows: Sequence[Row]) -> str:

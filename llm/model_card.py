@@ -40,8 +40,8 @@ INTENDED = {
 
 LIMITS = (
     "It knows what was in its data up to the day they were collected, and says it with the same "
-    "assurance when it is wrong. What the data hold of prejudice, errors and private matters it may "
-    "repeat. Do not let it decide about people, health, law or money, and do not run what it "
+    "assurance when it is wrong. It may repeat what its data hold of prejudice, errors and private "
+    "matters. Do not let it decide about people, health, law or money, and do not run what it "
     "writes unread. Languages and subjects that its data lack it does not know."
 )
 

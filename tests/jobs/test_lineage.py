@@ -52,7 +52,7 @@ def test_an_id_that_several_have_is_asked_for_in_full(file: str) -> None:
     spec = make(file)
     for name in ("abcdef000001", "abcdef000002"):
         shutil.copytree(artifact(spec, "tokenizer"), f"runs/small/copies/{name}")
-    with pytest.raises(ArtifactError, match="abcdef: several ids begin so: .*000001, .*000002;"):
+    with pytest.raises(ArtifactError, match=r"abcdef: several ids begin so: .*000001, .*000002;"):
         lineage("abcdef", [])
 
 

@@ -1,0 +1,422 @@
+"""Every block and every command of README.md and jobs/docs is tried; none is left out.
+
+A page is played from top to bottom in a folder of its own (`stage`), which has the specs, some
+text, conversations and comparisons. A YAML block is checked as a spec, a fragment inside of one;
+whose first line is `# NAME` is also a file that later commands use. A Python block is executed; it
+asks a server without a model. A command is one of
+
+- what answers here: it is run, exits with 0 (or with what its comment says: `# exit code 2`), and
+  prints what a console block shows, line by line (`...` stands for anything);
+- what takes minutes or a cluster: its options are parsed, its spec is checked with its overrides,
+  and TRIED_BY names the test that does the same at toy size;
+- a test, a benchmark or a target of make: it exists;
+- somebody else's program (OUTSIDE): the files of ours that it is given exist.
+
+A command that is none of them fails with its file and line. Commands inside of sentences are held
+to the same, but for running them.
+"""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from deploy.app import make_app
+from deploy.config import ServeConfig
+from deploy.keys import KeyRing
+from deploy.protocol import ModelCard
+from jobs.cli import app
+from jobs.load import load
+from jobs.spec import SpecFile
+from tests.deploy.serving import served
+from tests.deploy.stub import Stub
+from tests.markdown import PAGES, ROOT, Block, Command, blocks, commands, named, spans
+
+KEY = "hk-" + 40 * "a"
+
+PROGRAM = typer.main.get_command(app)
+
+PLAYED = "jobs/docs/recipes/own-data.md"
+"""The page whose run is real, at toy size."""
+
+SMALL = [
+    "storage=runs",
+    "cluster.workers=1",
+    "cluster.cpus_per_worker=1",
+    "stages.tokenizer.vocab_size=400",
+    "stages.pretrain.model={depth: 1, width: 32, heads: 2, context: 64}",
+    "stages.pretrain.batch=4",
+    "stages.pretrain.steps=6",
+    "stages.pretrain.optim.warmup=1",
+    "stages.sft.epochs=1",
+    "stages.generate.sampling.max_tokens=8",
+]
+"""Laid over its spec."""
+
+ANSWERS = {"check", "plan", "schema", "render", "doctor", "key", "version"}
+"""Commands that need no model."""
+
+OF_A_RUN = {"run", "generate", "chat", "top", "audit"}
+"""Commands that are run for the page that is played."""
+
+RUN = "tests/jobs/test_run.py"
+SUBMIT = "tests/jobs/test_submit_ray.py"
+LEFT_AND_RESUMED = f"{SUBMIT}::test_a_job_left_stopped_and_resumed_takes_the_steps_of_one_undisturbed"
+WHOLE = f"{RUN}::test_the_whole_recipe_runs_once_and_only_what_changed_runs_again"
+SERVED = "tests/jobs/test_serving.py::test_it_serves_follows_a_newer_model_and_ends"
+OTHERS = f"{RUN}::test_models_that_are_no_decoders_run_and_show_what_they_learned"
+SWEPT = "tests/jobs/test_sweep.py::test_the_best_trial_goes_on_and_more_trials_run_nothing_twice"
+REHEARSED = "tests/jobs/test_rehearse.py::test_all_falls_of_a_pretraining_hold"
+
+TRIED_BY = {
+    "run jobs/quickstart.yaml": WHOLE,
+    "run jobs/corpus.yaml": f"{RUN}::test_a_messy_crawl_becomes_a_model_each_document_once",
+    "run jobs/humpty.yaml": f"{RUN}::test_humpty_learns_its_verse_and_writes_past_its_context",
+    "run jobs/chinese.yaml": f"{RUN}::test_chinese_has_no_unknown_token_and_no_half_character",
+    "run jobs/shakespeare.yaml": f"{RUN}::test_shakespeare_runs_on_any_text",
+    "run jobs/chat.yaml": f"{RUN}::test_instructions_in_english_and_chinese_are_learned",
+    "run jobs/sweep.yaml": SWEPT,
+    "run jobs/scaling.yaml": "tests/tune/test_scaling.py",
+    "run jobs/continue.yaml": (
+        "tests/jobs/test_exchange.py::test_a_foreign_model_is_taught_and_goes_back"
+    ),
+    "plan jobs/continue.yaml": (
+        "tests/jobs/test_exchange.py::test_the_plan_knows_a_model_before_it_is_taken_over"
+    ),
+    "run jobs/loop.yaml": (
+        "tests/jobs/test_feedback.py::test_what_people_say_renews_only_the_stages_that_read_it"
+    ),
+    "run jobs/masked.yaml": OTHERS,
+    "run jobs/spans.yaml": OTHERS,
+    "generate jobs/masked.yaml": OTHERS,
+    "generate jobs/quickstart.yaml": WHOLE,
+    "audit jobs/quickstart.yaml": "tests/jobs/test_audit.py::test_the_proof_is_told_in_words",
+    "top runs/quickstart": (
+        "tests/jobs/test_top.py::test_it_prints_once_and_plainly_where_there_is_no_terminal"
+    ),
+    "serve": SERVED,
+    "chat": "tests/jobs/test_talk.py::test_answers_follow_questions_and_are_remembered",
+    "rehearse": REHEARSED,
+    "submit": LEFT_AND_RESUMED,
+    "logs": LEFT_AND_RESUMED,
+    "status": LEFT_AND_RESUMED,
+    "stop": LEFT_AND_RESUMED,
+    "resume": LEFT_AND_RESUMED,
+    "list": "tests/jobs/test_follow.py",
+    "doctor --address": f"{SUBMIT}::test_a_cluster_that_is_fit_is_said_to_be",
+    "make quickstart": ".ci/run",
+    "make test": ".ci/run",
+    "make lint": ".ci/run",
+    "torchrun": "tests/llm/test_parallel.py::test_two_processes_take_the_steps_of_one",
+    "ray job": LEFT_AND_RESUMED,
+    "sbatch": "tests/deploy/test_clouds.py::test_a_slurm_job_starts_ray_on_every_node_and_ends_as_its_run_does",
+    "ray up": "tests/deploy/test_clouds.py::test_rays_launcher_takes_the_file",
+    "docker": "tests/deploy/test_clouds.py::test_the_image_gets_what_it_copies_and_nothing_else",
+}
+"""By command, or by its first words: the test that does it at toy size."""
+
+OUTSIDE = {
+    "curl",  # what it asks is sent by Python, see `asked`
+    "docker",
+    "git",
+    "hf",
+    "kubectl",
+    "pip",
+    "ray",
+    "sbatch",
+    "serve",
+    "tensorboard",
+    "vllm",
+}
+"""Programs that are not ours, or not here."""
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as somebody has it who follows a page: the checkout's files, and data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HUMPTY_API_KEY", KEY)
+    for folder in ("jobs", "deploy"):
+        (tmp_path / folder).mkdir()
+        for path in (ROOT / folder).iterdir():
+            if path.is_file() and path.suffix != ".py":
+                shutil.copy(path, tmp_path / folder)
+    write_data(tmp_path)
+    return tmp_path
+
+
+def write_data(folder: Path) -> None:
+    """A few paragraphs, conversations and comparisons, under the names that the pages use."""
+    for name, sentence in (("text", "The king and all his men sat on a wall"), ("chinese", "话说")):
+        (folder / name).mkdir()
+        text = "\n\n".join(f"{sentence} {number}." for number in range(400))
+        (folder / name / "a.txt").write_text(text)
+    chats = [{"question": f"Who sat {n} times?", "answer": "Humpty"} for n in range(40)]
+    pairs = [{"prompt": f"Who sat {n}?", "chosen": "Humpty", "rejected": "x"} for n in range(40)]
+    for name, rows in (("chats", chats), ("pairs", pairs)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if named(page) != PLAYED], ids=named)
+def test_what_a_page_shows_works(page: Path, stage: Path) -> None:
+    for block in blocks(page):
+        play(block, [])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_model_of_ones_own_text_is_made_as_the_page_says(ray_cluster: None, stage: Path) -> None:
+    for block in blocks(ROOT / PLAYED):
+        play(block, SMALL)
+
+
+def play(block: Block, small: list[str]) -> None:
+    """One block of a page; `small` is laid over the spec of runs that are real."""
+    match block.language:
+        case "sh" | "console":
+            for command in commands(block):
+                play_command(command, small)
+        case "yaml":
+            play_yaml(block)
+        case "python":
+            play_python(block)
+        case "text":
+            pass
+        case other:
+            pytest.fail(f"{block.place}: a block of {other!r} is tried by nothing")
+
+
+# -- YAML and Python -------------------------------------------------------------------------------
+
+AROUND = """
+name: around
+data: {shards: text}
+stages:
+  corpus: {kind: corpus, sources: {a: {shards: text}}}
+  tokenizer: {kind: tokenizer}
+  pretrain: {kind: pretrain, tokenizer: tokenizer}
+  sft: {kind: sft, from: pretrain, data: [{shards: chats.jsonl}]}
+  reward: {kind: reward, from: sft, data: [{shards: pairs.jsonl}]}
+  ppo: {kind: ppo, from: sft, reward: reward, data: [{shards: chats.jsonl}]}
+"""
+"""What a fragment stands in; its own stages and keys win."""
+
+TOP = set(SpecFile.__dataclass_fields__)
+
+
+def play_yaml(block: Block) -> None:
+    """A whole spec is loaded as it is; a fragment, stages or keys of the top, inside another."""
+    written = yaml.safe_load(block.text)
+    path = Path(title(block) or "block.yaml")
+    if {"name", "stages"} <= written.keys():
+        path.write_text(block.text)
+    else:
+        around = yaml.safe_load(AROUND)
+        inside = written if written.keys() <= TOP else {"stages": written}
+        stages = {**around["stages"], **inside.pop("stages", {})}
+        path.write_text(yaml.safe_dump({**around, **inside, "stages": stages}))
+    try:
+        load(str(path))
+    except Exception as error:
+        pytest.fail(f"{block.place}: {error}")
+
+
+def play_python(block: Block) -> None:
+    """Executed; the server that it asks has no model but answers as one."""
+    cards = [ModelCard(name, "a1b2c3", 0, 256, True, 320) for name in ("ppo", "sft", "mine")]
+    if name := title(block):
+        Path(name).write_text(block.text)
+    code = compile(block.text, block.place, "exec")
+    with served(make_app(Stub(*cards), ServeConfig(), keys=KeyRing.of_plain(KEY))) as url:
+        text = block.text.replace("http://127.0.0.1:8000", url)
+        code = compile(text, block.place, "exec")
+        exec(code, {"__name__": "page"})
+
+
+def title(block: Block) -> str | None:
+    """The file that a block is: `# NAME.yaml` in its first line."""
+    found = re.match(r"# (\S+\.(?:yaml|py))\s", block.text)
+    return found[1] if found else None
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def play_command(command: Command, small: list[str]) -> None:
+    """Run it, or find who does."""
+    words, target = words_of(command)
+    match words:
+        case ["python", "-m", "jobs", verb, *arguments]:
+            assert_parses(command, [verb, *arguments])
+            if small and verb in OF_A_RUN | ANSWERS:
+                extra = small if arguments and arguments[0].endswith(".yaml") else []
+                answered(command, [verb, *arguments, *extra], target)
+            elif verb in ANSWERS and not tried_by(words[3:]):
+                answered(command, [verb, *arguments], target)
+            else:
+                checked(command, arguments)
+                assert_tried(command, words[3:])
+        case ["curl", *arguments]:
+            asked(command, arguments)
+        case _:
+            look_up(command, words)
+
+
+def words_of(command: Command) -> tuple[list[str], str | None]:
+    """The words of a command and the file that its output goes to."""
+    words = shlex.split(command.text, comments=True)
+    while re.match(r"[A-Z_]+=", words[0]):
+        words.pop(0)
+    words[0] = words[0].removeprefix(".venv/bin/")
+    if words[0] == "humpty":
+        words[:1] = ["python", "-m", "jobs"]
+    if len(words) > 2 and words[-2] == ">":
+        return words[:-2], words[-1]
+    return words, None
+
+
+def assert_parses(command: Command, words: list[str]) -> None:
+    """The verb exists, with these options."""
+    if words[0].startswith("-"):
+        return
+    assert words[0] in PROGRAM.commands, f"{command.place}: no command is called {words[0]}"
+    try:
+        PROGRAM.commands[words[0]].make_context(words[0], words[1:], resilient_parsing=False)
+    except typer._click.exceptions.ClickException as error:
+        pytest.fail(f"{command.place}: {error.format_message()}")
+
+
+def answered(command: Command, words: list[str], target: str | None) -> None:
+    """It ends as the page says, and prints what the page shows."""
+    environment = {"COLUMNS": "80", "NO_COLOR": "1"}
+    done = CliRunner().invoke(app, words, env=environment, input="Who sat 3 times?\n")
+    found = re.search(r"# exit code (\d)", command.text)
+    wanted = int(found[1]) if found else 0
+    trace = repr(done.exception) if done.exception else ""
+    assert done.exit_code == wanted, f"{command.place}: {done.output}{trace}"
+    if target:
+        Path(target).write_text(done.output)
+    printed = [line.rstrip() for line in done.output.splitlines() if line.strip()]
+    for line in filter(str.strip, command.output):
+        pattern = ".*".join(map(re.escape, line.rstrip().split("...")))
+        fits = any(re.fullmatch(pattern, one) for one in printed)
+        assert fits, f"{command.place}: {line!r} is not printed, but\n{done.output}"
+
+
+def checked(command: Command, arguments: list[str]) -> None:
+    """A spec of ours holds together with the overrides behind it."""
+    specs = [one for one in arguments if one.endswith(".yaml") and Path(one).exists()]
+    if specs:
+        overrides = [one for one in arguments if re.match(r"[a-z_]+(\.[\w-]+)*=", one)]
+        try:
+            load(specs[0], overrides)
+        except Exception as error:
+            pytest.fail(f"{command.place}: {error}")
+
+
+def tried_by(words: list[str]) -> str | None:
+    """The test of a command, by as many of its words as are known."""
+    if words[0] == "doctor" and "--address" in words:
+        return TRIED_BY["doctor --address"]
+    keys = (" ".join(words[:count]) for count in (2, 1))
+    return next((TRIED_BY[key] for key in keys if key in TRIED_BY), None)
+
+
+def assert_tried(command: Command, words: list[str]) -> None:
+    """A test does the same."""
+    test = tried_by(words)
+    assert test, f"{command.place}: `{' '.join(words)}` is run by no test; see TRIED_BY"
+    assert_exists(command, test)
+
+
+def assert_exists(command: Command, test: str) -> None:
+    """A test, or a file of them, is there."""
+    file, _, name = test.partition("::")
+    assert (ROOT / file).exists(), f"{command.place}: there is no {file}"
+    if name:
+        source = (ROOT / file).read_text()
+        assert f"def {name}(" in source, f"{command.place}: {file} has no {name}"
+
+
+def asked(command: Command, arguments: list[str]) -> None:
+    """What curl asks our server, which answers."""
+    import httpx2 as httpx
+
+    url = next(one for one in arguments if one.startswith("http"))
+    headers = dict(
+        arguments[at + 1].replace("$HUMPTY_API_KEY", KEY).split(": ", 1)
+        for at, one in enumerate(arguments)
+        if one == "-H"
+    )
+    body = arguments[arguments.index("-d") + 1] if "-d" in arguments else None
+    cards = [ModelCard(name, "a1b2c3", 0, 256, True, 320) for name in ("ppo", "sft", "mine")]
+    with served(make_app(Stub(*cards), ServeConfig(), keys=KeyRing.of_plain(KEY))) as here:
+        to = url.replace("http://127.0.0.1:8000", here)
+        reply = httpx.request("POST" if body else "GET", to, headers=headers, content=body)
+    assert reply.status_code == 200, f"{command.place}: {reply.text}"
+
+
+def look_up(command: Command, words: list[str]) -> None:
+    """What is not run here is there, and so are the files that it is given."""
+    place = command.place
+    match words:
+        case ["make", name, *_]:
+            assert re.search(rf"(?m)^{name}:", (ROOT / "Makefile").read_text()), place
+        case ["python", "-m", "pytest", *arguments] | ["pytest", *arguments]:
+            for one in arguments:
+                if "/" in one:
+                    assert_exists(command, one)
+        case ["python", "-m", "tests.bench", *names]:
+            for name in names:
+                assert (ROOT / f"tests/bench/{name}.py").exists(), f"{place}: no benchmark {name}"
+        case ["python", "-m", module, *_]:
+            assert importlib.util.find_spec(module), f"{place}: no module {module}"
+        case [program, *arguments] if program in OUTSIDE | {"torchrun"}:
+            if program == "torchrun" or " ".join(words[:2]) in TRIED_BY:
+                assert_tried(command, words)
+            for one in filter(is_ours, arguments):
+                assert Path(one).exists(), f"{place}: there is no {one}"
+        case _:
+            pytest.fail(f"{place}: `{' '.join(words)}` is in no class of commands")
+
+
+def is_ours(argument: str) -> bool:
+    """Whether an argument is a file of the checkout, or one that an earlier command has written."""
+    return argument.endswith((".yaml", ".sh", "Dockerfile")) and argument != "serve.yaml"
+
+
+# -- commands in sentences -------------------------------------------------------------------------
+
+TOLD = re.compile(r"(?:[A-Z_]+=\S+ )?(?:\.venv/bin/)?(?:python -m|make|humpty) \S+.*")
+
+PLACEHOLDER = re.compile(r"\b(?:FILE|FOLDER|NAME|URL|JOB|TASK\.json)\b")
+
+
+def told() -> Iterator[Command]:
+    """Every command in inline code."""
+    for page in PAGES:
+        for line, span in spans(page):
+            if TOLD.fullmatch(span):
+                yield Command(f"{named(page)}:{line}", span)
+
+
+@pytest.mark.parametrize("command", told(), ids=lambda one: one.place)
+def test_a_command_in_a_sentence_can_be_given(command: Command, stage: Path) -> None:
+    words, _ = words_of(command)
+    match words:
+        case ["python", "-m", "jobs", *rest]:
+            assert_parses(command, rest)
+            checked(command, rest)
+        case _:
+            look_up(command, words)

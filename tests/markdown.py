@@ -1,10 +1,10 @@
 """Markdown as far as our pages use it: fenced blocks, commands in them, headings, links.
 
-    blocks(page)      every fenced block, with its first line and language
-    commands(block)   of sh every command, of console those behind `$ `, each with what it prints
-    spans(page)       inline code, with its line
-    anchors(page)     what GitHub makes of the headings
-    links(page)       targets of links and pictures, with their lines
+blocks(page)      every fenced block, with its first line and language
+commands(block)   of sh every command, of console those behind `$ `, each with what it prints
+spans(page)       inline code, with its line
+anchors(page)     what GitHub makes of the headings
+links(page)       targets of links and pictures, with their lines
 """
 
 import re

@@ -103,7 +103,7 @@ def messages() -> Iterator[tuple[str, str]]:
             yield str(line), found[1]
 
 
-@pytest.mark.parametrize(("line", "message"), messages())
+@pytest.mark.parametrize(("line", "message"), list(messages()))
 def test_a_quoted_message_is_one_of_ours(line: str, message: str) -> None:
     fixed = [part.strip(" ;,()") for part in message.split("...")]
     fixed = [part for part in fixed if len(part) > 2]

@@ -175,7 +175,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("cell", cells(), ids=str)
+@pytest.mark.parametrize("cell", list(cells()), ids=str)
 def test_what_the_table_says_is_what_the_loader_does(cell: Cell, spec: str) -> None:
     assert cell.says in ("yes", "no")
     overrides = TABLES[cell.table](cell)

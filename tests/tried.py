@@ -1,4 +1,4 @@
-"""Which test tries what a page shows and test_docs.py cannot run; and whose programs are not ours."""
+"""Which test tries what test_docs.py cannot run; and whose programs are not ours."""
 
 RUN = "tests/jobs/test_run.py"
 SUBMIT = "tests/jobs/test_submit_ray.py"

@@ -63,10 +63,12 @@ SMALL = [
 ]
 """Laid over its spec."""
 
-ANSWERS = {"check", "plan", "schema", "render", "doctor", "key", "version"}
+ANSWERS = {
+    *("check", "diff", "doctor", "init", "key", "migrate", "plan", "render", "schema", "version")
+}
 """Commands that need no model."""
 
-OF_A_RUN = {"run", "generate", "chat", "top", "audit"}
+OF_A_RUN = {"run", "generate", "chat", "top", "audit", "report", "lineage"}
 """Commands that are run for the page that is played."""
 
 
@@ -78,7 +80,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder as somebody has it who follows a page: the checkout's files, and data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HUMPTY_API_KEY", KEY)
-    for folder in ("jobs", "deploy"):
+    for folder in ("jobs", "jobs/tiny", "deploy"):
         (tmp_path / folder).mkdir()
         for path in (ROOT / folder).iterdir():
             if path.is_file() and path.suffix != ".py":
@@ -197,7 +199,7 @@ def play_command(command: Command, small: list[str]) -> None:
         case ["python", "-m", "jobs", verb, *arguments]:
             assert_parses(command, [verb, *arguments])
             if small and verb in OF_A_RUN | ANSWERS:
-                extra = small if arguments and arguments[0].endswith(".yaml") else []
+                extra = small if arguments and arguments[0].startswith("mine.yaml") else []
                 answered(command, [verb, *arguments, *extra], target)
             elif verb in ANSWERS and not tried_by(words[3:]):
                 answered(command, [verb, *arguments], target)

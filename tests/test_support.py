@@ -55,6 +55,7 @@ ONE_MORE = {
     "export": "{kind: export, from: %s}",
     "generate": '{kind: generate, from: %s, prompts: "[MASK]"}',
     "serve": "{kind: serve, from: %s}",
+    "evaluate": "{kind: evaluate, from: %s, text: {a: {shards: text}}}",
     "sweep": "{kind: sweep, of: %s, metric: loss, space: {%s.optim.lr: {choice: [1e-3, 1e-2]}}}",
     "scaling": "{kind: scaling, of: %s, depths: [1, 2, 3], budgets: [1, 2, 3, 4], predict: 9}",
 }

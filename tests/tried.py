@@ -35,6 +35,8 @@ TRIED_BY = {
     "top runs/quickstart": (
         "tests/jobs/test_top.py::test_it_prints_once_and_plainly_where_there_is_no_terminal"
     ),
+    "report runs/quickstart": "jobs/docs/recipes/own-data.md",
+    "lineage jobs/quickstart.yaml:ppo": "jobs/docs/recipes/own-data.md",
     "serve": SERVED,
     "chat": "tests/jobs/test_talk.py::test_answers_follow_questions_and_are_remembered",
     "rehearse": REHEARSED,

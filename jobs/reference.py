@@ -66,8 +66,7 @@ def section(title: str, record: type, level: int = 2) -> Iterator[str]:
     yield f"{'#' * level} {title}\n\n{one_line(record.__doc__ or '')}\n\n{TABLE}"
     defaults = defaults_of(record)
     for key, field in fields_of(record).items():
-        default = "" if key == "kind" else defaults[key]
-        yield row(f"`{key}`", value_of(field), default, one_line(field.help))
+        yield row(f"`{key}`", value_of(field), defaults[key], one_line(field.help))
     yield ""
 
 

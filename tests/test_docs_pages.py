@@ -68,6 +68,7 @@ def test_the_reference_is_that_of_the_records() -> None:
 def test_the_reference_has_every_key_and_links_only_to_its_own_headings() -> None:
     page = DOCS / "reference.md"
     assert "| `lr_width` | a whole number of at least 0 | `0` |" in page.read_text()
+    assert "| `kind` | one of adamw, muon, lion, adafactor | `adamw` |" in page.read_text()
     inside = [target[1:] for _, target in links(page) if target.startswith("#")]
     assert len(inside) > 50 and set(inside) <= anchors(page)
 

@@ -26,6 +26,7 @@ import ray.data
 from ray.data import DataContext, DataIterator, Dataset, ExecutionResources, TaskPoolStrategy
 
 from cluster.datasets import in_order, work_on
+from cluster.unhurried import Unhurried
 from llm.data import Block, Cursor, Sequences
 
 GROUP_BYTES = 1 << 20
@@ -192,6 +193,7 @@ def keep_order(context: DataContext, read_ahead: int) -> None:
     `read_ahead` megabytes wait for whoever reads it at most.
     """
     in_order(context)
+    context.custom_execution_callback_classes = [Unhurried]
     context.execution_options.resource_limits = ExecutionResources(
         object_store_memory=read_ahead * 1e6
     )

@@ -27,6 +27,7 @@ from ray.exceptions import AuthenticationError
 from cluster.access import require_listener
 from cluster.config import ClusterConfig
 from cluster.datasets import work_on
+from cluster.stop import hangups_kept_away
 from llm.allocator import MEMORY
 from llm.errors import UserError
 from llm.processes import children, title
@@ -44,6 +45,8 @@ OBJECT_STORE_BYTES = 1 << 30
 WORKER_ENVIRONMENT = {
     **MEMORY,
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    # Nobody reclaims this machine; saves every group a process that would listen for it.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 
 QUIET = {
@@ -135,7 +138,7 @@ def connect(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> None:
     if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "local"):
         join(address)
         return
-    with environment(WORKER_ENVIRONMENT):
+    with environment(WORKER_ENVIRONMENT), hangups_kept_away():
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, cpus_of(config, actors), cpus),

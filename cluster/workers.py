@@ -24,7 +24,6 @@ import ray
 from ray.data import DataIterator
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
@@ -35,6 +34,7 @@ from cluster.patience import Patience
 from cluster.place import Introduced, Loop, Place, Task, work
 from cluster.room import Demand, alive_nodes, ask_for, room_in, usable_nodes
 from cluster.stop import Stop, asked_to_stop
+from cluster.trainer import Trainer
 from cluster.watchdog import LATE_S, awaited, hung
 from llm import checkpoint, events
 from llm.errors import Stopped, TrainingError, stopped_at
@@ -98,7 +98,7 @@ def on_workers(job: Job, emit: Emit) -> Event:
 class Fit(threading.Thread):
     """A group's life, beside the driver's main thread, which hears signals."""
 
-    def __init__(self, trainer: TorchTrainer) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         super().__init__(daemon=True)
         self.trainer = trainer
         self.value: Any = None
@@ -132,6 +132,7 @@ class Groups:
         self.job, self.emit, self.stop, self.exchange = job, emit, stop, exchange
         self.patience = Patience()
         self.number = self.workers = 0
+        self.stopping = False
         self.most = job.demand.most
         self.step = 0
         """The last step that was heard of."""
@@ -212,7 +213,7 @@ class Groups:
         taken = self.reclaimed and fall.kind == "fall" and not fall.trace
         return replace(fall, kind="preemption", cause=RECLAIMED) if taken else fall
 
-    def trainer(self, shares: list[DataIterator]) -> TorchTrainer:
+    def trainer(self, shares: list[DataIterator]) -> Trainer:
         """Ray Train's description of the next group."""
         job, cluster = self.job, self.job.cluster
         place = Place(
@@ -225,7 +226,7 @@ class Groups:
             cluster.strategy,
             shares,
         )
-        return TorchTrainer(
+        return Trainer(
             work,  # type: ignore[arg-type]
             train_loop_config={"place": place},
             scaling_config=ScalingConfig(
@@ -292,7 +293,11 @@ class Groups:
 
     def ask_to_stop(self, news: News) -> None:
         """Have the workers save and end; those that have not begun yet are just ended."""
-        if any(sign.begun for sign in news.signs):
+        begun = any(sign.begun for sign in news.signs)
+        if not self.stopping:
+            self.stopping = True
+            self.say("stopping", saves=begun)
+        if begun:
             self.exchange.give.remote(Orders(Wish.STOP))
         else:
             self.ending = Fall("stopped", "leaving")

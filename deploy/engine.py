@@ -10,7 +10,6 @@ between them the engine says so by `healthy` and refuses.
 
 import asyncio
 import hashlib
-import json
 import logging
 import threading
 from collections import deque
@@ -25,6 +24,7 @@ from deploy.config import EngineConfig
 from deploy.core import Core, Order, Told
 from deploy.prompts import Question, Reader, Unfit
 from deploy.protocol import Ended, Event, Failed, Job, ModelCard, Refused, Sampling
+from deploy.service import fingerprint_in
 from deploy.writing import Tokens
 from llm.artifact import read_model, read_shape
 from llm.chat import Template
@@ -299,8 +299,7 @@ def post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Ticket, Event]]) -> 
 
 def fingerprint(folder: Path) -> str:
     """The artifact's, or for a folder that no stage made that of its weights."""
-    try:
-        return str(json.loads((folder / "manifest.json").read_text())["fingerprint"])
-    except (OSError, ValueError, KeyError):
-        with (folder / "model.safetensors").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    if known := fingerprint_in(folder):
+        return known
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

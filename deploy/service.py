@@ -54,8 +54,17 @@ class ModelSource:
 
     @property
     def artifact(self) -> str:
-        """The fingerprint, which is the folder's name."""
-        return Path(self.folder).name
+        """The fingerprint in its manifest, which leads back to all that it was made of; of a folder
+        that no stage made, its name."""
+        return fingerprint_in(Path(self.folder)) or Path(self.folder).name
+
+
+def fingerprint_in(folder: Path) -> str | None:
+    """What the manifest of an artifact says that it is; None without one."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
-"""The command line: check, plan, run, render, rehearse, generate, serve, chat, key, audit, top,
-schema, version.
+"""The command line: init, check, plan, run, render, rehearse, generate, serve, chat, key, audit,
+diff, lineage, migrate, report, top, schema, version.
 
 Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
 torch and ray are imported by the commands that need them, inside, so that everything else answers
@@ -28,6 +28,44 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.command()
+def init(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            help="The text: a file, folder, glob or URI; or pydoc://.", show_default=False
+        ),
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(help="The same; may be repeated.")] = None,
+    purpose: Annotated[
+        str | None, typer.Option("--for", help="text continues it, fill fills gaps, chat answers.")
+    ] = None,
+    chats: Annotated[
+        list[str] | None, typer.Option(help="Conversations: a file or folder.")
+    ] = None,
+    comparisons: Annotated[
+        list[str] | None, typer.Option(help="Answers that were compared.")
+    ] = None,
+    minutes: Annotated[str | None, typer.Option(help="How long it may take; also 2h, 3d.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the run is called.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; else NAME.yaml.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Ask nothing, take the defaults.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Ask five questions, look at the text and the machine, and write a spec that fits."""
+    with told_plainly("asks anew; nothing was written"):
+        from jobs.init import Wishes
+        from jobs.init import init as ask_and_write
+
+        places = (*filter(None, [target]), *(text or ()))
+        sets = tuple(chats or ()), tuple(comparisons or ())
+        ask_and_write(Wishes(places, purpose, *sets, minutes, name, out, yes, force))
 
 
 @app.command()
@@ -242,6 +280,57 @@ def audit(
             audits.show_step(folder, step, Console())
         else:
             audits.show_proof(folder, Console())
+
+
+@app.command()
+def diff(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A [KEY=VALUE]... B [KEY=VALUE]...",
+            help="Two runs: specs, folders of runs, or of artifacts; overrides follow their spec.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Show what differs between two runs; exit code 0: nothing, 1: something, as of `diff`."""
+    with told_plainly():
+        from jobs.show_diff import print_diff
+
+        code = print_diff(runs)
+    raise typer.Exit(code)
+
+
+@app.command()
+def lineage(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="An artifact's folder, its id (system_fingerprint of an answer), or SPEC[:STAGE].",
+            show_default=False,
+        ),
+    ],
+    overrides: Overrides = None,
+    storage: Annotated[str, typer.Option("--storage", help="Where an id is looked for.")] = "runs",
+    json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
+) -> None:
+    """Lead an artifact, or an answer of the endpoint, back to spec, data, code and parents."""
+    with told_plainly():
+        from jobs.show_lineage import print_lineage
+
+        print_lineage(target, overrides or [], storage, json)
+
+
+@app.command()
+def migrate(
+    file: File,
+    write: Annotated[bool, typer.Option("--write", help="Replace the file.")] = False,
+) -> None:
+    """Rewrite a spec of an older version, comments kept; shows what would change."""
+    with told_plainly():
+        from jobs.migrate import print_migration
+
+        print_migration(file, write)
 
 
 @app.command()

@@ -15,6 +15,9 @@ from llm.size import flops_per_token, kept_by, like_decoder, parameters
 ASSUMED_FLOPS_PER_CORE = 40e9
 """Training speed of one CPU core where no earlier run tells (4M parameters, bf16, EPYC: 78e9)."""
 
+ASSUMED_FLOPS_PER_GPU = 50e12
+"""The same of a GPU, as llm/passes.py reckons."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -37,9 +40,8 @@ def estimate(
         return None
     assert vocab is not None
     flops = flops_per_token(stage.model, vocab) * stage.tokens
-    cores = min(facts.cores, cluster.most_workers * cluster.cpus_per_worker)
-    speed = facts.flops_per_second or ASSUMED_FLOPS_PER_CORE * cores
-    assumed = f"if {cores} {'core does' if cores == 1 else 'cores do'} 40 GFLOP/s each"
+    usual, assumed = assumed_speed(cluster, facts)
+    speed = facts.flops_per_second or usual
     return Estimate(
         parameters=parameters(stage.model, vocab),
         bytes_per_worker=worker_memory(
@@ -49,6 +51,16 @@ def estimate(
         seconds=flops / speed,
         speed="as fast as the last run here" if facts.flops_per_second else assumed,
     )
+
+
+def assumed_speed(cluster: ClusterConfig, facts: Facts) -> tuple[float, str]:
+    """FLOPs a second where no earlier run tells, in words as well."""
+    if cluster.gpus_per_worker:
+        gpus = cluster.most_workers * cluster.gpus_per_worker
+        return ASSUMED_FLOPS_PER_GPU * gpus, "if a GPU does 50 TFLOP/s"
+    cores = min(facts.cores, cluster.most_workers * cluster.cpus_per_worker)
+    does = "core does" if cores == 1 else "cores do"
+    return ASSUMED_FLOPS_PER_CORE * cores, f"if {cores} {does} 40 GFLOP/s each"
 
 
 def shards_of(cluster: ClusterConfig, workers: int) -> int:

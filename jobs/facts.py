@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.feedback import measure as measure_feedback
 from jobs.graph import expanded
@@ -19,17 +19,20 @@ from jobs.spec import (
     FEEDBACK,
     PYDOC,
     CorpusStage,
+    EvaluateStage,
     ImportStage,
     PpoStage,
     Spec,
     TokenizerStage,
     data_sets,
+    measured_on,
     reads_data,
 )
 from jobs.yaml_source import Keys, dotted
 from llm.align_config import RowsConfig
 from llm.config import ModelConfig, TextConfig
 from llm.errors import ArtifactError, DataError
+from llm.evaluate_config import TaskConfig
 from llm.files import sha256
 from llm.processor import instructions
 
@@ -39,12 +42,22 @@ IDENTITY = {"kind", "fingerprint", "spec", "parents", "data", "seed"}
 PYDOC_BYTES = 2_000_000
 
 
+class File(NamedTuple):
+    """A file that is read: where it was, and what stands for its content."""
+
+    path: str
+    bytes: int
+    digest: str
+
+
 @dataclass(frozen=True)
 class Text:
     """A set of shards: how much, and a digest of the content that no path changes."""
 
     bytes: int
     digest: str
+    files: tuple[File, ...] = ()
+    """None of what Python brings along, and of what people said."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,8 @@ class Facts:
     """By stage."""
     examples: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
     """The data sets of alignments, by stage."""
+    evaluations: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)
+    """What evaluations measure by, by stage and place in it: `tasks.arc`."""
     imports: Mapping[str, ImportFacts] = field(default_factory=dict)
     """Models of others, by stage."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -141,6 +156,11 @@ def gather(spec: Spec) -> Facts:
             )
             for name, stage in spec.stages.items()
             if data_sets(stage)
+        },
+        evaluations={
+            name: looked_at
+            for name, stage in spec.stages.items()
+            if (looked_at := dict(look_at_evaluation(spec, name)))
         },
         imports={
             name: look_at_model(spec, stage, ("stages", name, "folder"))
@@ -189,6 +209,17 @@ def look_at_examples(spec: Spec, data: RowsConfig, keys: Keys) -> Text:
     return look_at(spec, None, data.shards, keys)
 
 
+def look_at_evaluation(spec: Spec, name: str) -> Iterator[tuple[str, Text]]:
+    """Size and digest of everything that a stage measures by."""
+    for place, config in measured_on(spec.stages[name]).items():
+        keys = ("stages", name, *place)
+        text = config if isinstance(config, TextConfig) else None
+        yield ".".join(place), look_at(spec, text, config.shards, (*keys, "shards"))
+        if isinstance(config, TaskConfig) and config.shots_from:
+            shots = look_at(spec, None, config.shots_from, (*keys, "shots_from"))
+            yield ".".join((*place, "shots_from")), shots
+
+
 def look_at_model(spec: Spec, stage: ImportStage, keys: Keys) -> ImportFacts:
     """What a model of others is; what cannot be taken over is said with its line in the spec."""
     from llm.hf_folder import digest, read_config
@@ -229,11 +260,13 @@ def text_of(shards: tuple[str, ...], config: TextConfig | None, skip: bool) -> T
 
         return Text(PYDOC_BYTES, pydoc_digest())
     from llm.damage import fail
-    from llm.shards import digest, list_shards
+    from llm.shards import contents, digest_of, list_shards
 
     bad = (lambda _: None) if skip else fail
     found = list_shards(shards, config.format, bad) if config else any_files(shards)
-    return Text(sum(shard.bytes for shard in found), digest(found, bad))
+    digests = contents(found, bad)
+    files = [File(one.path, one.bytes, it) for one, it in zip(found, digests, strict=True)]
+    return Text(sum(shard.bytes for shard in found), digest_of(found, digests), tuple(files))
 
 
 def any_files(patterns: tuple[str, ...]) -> list[Any]:
@@ -254,6 +287,8 @@ def files_in(spec: Spec) -> Iterator[tuple[str, Keys]]:
             yield stage.file, ("stages", name, "file")
         if isinstance(stage, CorpusStage) and stage.filter.words is not None:
             yield stage.filter.words.file, ("stages", name, "filter", "words", "file")
+        if isinstance(stage, EvaluateStage) and stage.toxicity is not None:
+            yield stage.toxicity.words, ("stages", name, "toxicity", "words")
         if isinstance(stage, PpoStage) and (rule := rule_file(stage)) is not None:
             yield rule, ("stages", name, "rule")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from jobs.model_rules import named
 from jobs.spec import (
+    EvaluateStage,
     ExampleStage,
     ExportStage,
     GenerateStage,
@@ -92,7 +93,7 @@ def of_families(stages: Mapping[str, Stage]) -> Findings:
                 for number, prompt in enumerate(stage.prompts):
                     yield from of_prompt(("stages", name, "prompts", number), prompt, made)
             elif (
-                isinstance(stage, ExampleStage | ServeStage | ExportStage)
+                isinstance(stage, ExampleStage | EvaluateStage | ServeStage | ExportStage)
                 and made.model.family != "decoder"
             ):
                 message = (

@@ -54,6 +54,11 @@ WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
     "dpo": (*OF_LOOP, "data.*.shards", "prompts", "answer_tokens"),
     "ppo": (*OF_LOOP, "data.*.shards", "prompts", "actors", "rule"),
     "generate": (),
+    "evaluate": (
+        *("text.*.shards", "tasks.*.shards", "tasks.*.shots_from"),
+        *("wins.shards", "toxicity.shards", "toxicity.words"),
+        *(f"wins.judge.{key}" for key in ("key_env", "timeout", "retries", "concurrent")),
+    ),
     "import": ("folder",),
     "export": (),
     "sweep": (*AMOUNTS["sweep"], "concurrent", "each"),
@@ -127,13 +132,14 @@ def fingerprint(
     stage: AnyStage, parents: Mapping[str, str], data: Mapping[str, Any], seed: int
 ) -> str:
     """12 hex digits; `parents` maps the keys that name stages to those stages' fingerprints."""
-    identity = {
-        "format": FORMAT,
-        "stage": meaningful(as_json(stage)),
-        "parents": dict(parents),
-        "data": dict(data),
-        "seed": seed,
-    }
+    known = {"parents": dict(parents), "data": dict(data), "seed": seed}
+    return fingerprint_of({"format": FORMAT, "spec": as_json(stage), **known})
+
+
+def fingerprint_of(manifest: Mapping[str, Any]) -> str:
+    """The name that what stands in a manifest makes; another one than it states: it was changed."""
+    identity = {key: manifest[key] for key in ("format", "parents", "data", "seed")}
+    identity["stage"] = meaningful(manifest["spec"])
     return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
 
 

@@ -9,10 +9,12 @@ from jobs.spec import (
     PYDOC,
     TRAININGS,
     CorpusStage,
+    EvaluateStage,
     GenerateStage,
     PpoStage,
     PretrainStage,
     data_sets,
+    measured_on,
     reads_data,
 )
 from jobs.work import Work
@@ -53,7 +55,7 @@ def needs_of(work: Work) -> "Needs":
     return Needs(
         cluster,
         ("stages", work.stage.name),
-        demand_of(cluster, spare) if isinstance(stage, TRAININGS) else None,
+        demand_of(cluster, spare) if isinstance(stage, TRAININGS | EvaluateStage) else None,
         text=not isinstance(stage, GenerateStage),
         worker_bytes=worker_bytes(work),
         chunk_bytes=chunk_bytes(work) if streams else 0,
@@ -99,6 +101,8 @@ def texts_of(work: Work) -> "dict[Keys, tuple[str, ...]]":
             found["stages", name, "sources", source, "shards"] = config.shards
     for number, one in enumerate(data_sets(stage)):
         found["stages", name, "data", number, "shards"] = one.shards
+    for place, config in measured_on(stage).items():
+        found["stages", name, *place, "shards"] = config.shards
     return {keys: local for keys, shards in found.items() if (local := on_disk(shards))}
 
 

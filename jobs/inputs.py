@@ -7,10 +7,11 @@ paths, so the same text in another folder is the same text.
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.facts import Facts, rule_file
+from jobs.facts import Facts, Text, rule_file
 from jobs.spec import (
     AnyStage,
     CorpusStage,
+    EvaluateStage,
     ExampleStage,
     ImportStage,
     PpoStage,
@@ -20,6 +21,9 @@ from jobs.spec import (
     reads_data,
 )
 from llm.config import DataConfig, ValidationConfig
+
+MOST_FILES = 1000
+"""Files that a manifest lists; all are counted, and the digest stands for all."""
 
 
 def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, Any]:
@@ -32,6 +36,8 @@ def known_to(name: str, stage: AnyStage, spec: Spec, facts: Facts) -> dict[str, 
         return {"folder": facts.imports[name].digest}
     if isinstance(stage, ExampleStage):
         return examples_of(name, stage, facts)
+    if isinstance(stage, EvaluateStage):
+        return evaluated_by(name, stage, facts)
     known: dict[str, Any] = {}
     if reads_data(stage):
         assert spec.data and facts.text
@@ -48,6 +54,15 @@ def examples_of(name: str, stage: ExampleStage, facts: Facts) -> dict[str, Any]:
     if isinstance(stage, PpoStage) and stage.rule is not None:
         file = rule_file(stage)
         known["rule"] = facts.files[file] if file else stage.rule
+    return known
+
+
+def evaluated_by(name: str, stage: EvaluateStage, facts: Facts) -> dict[str, Any]:
+    """The questions, texts and words that an evaluation measures by."""
+    found = facts.evaluations.get(name, {})
+    known: dict[str, Any] = {"measured": {place: text.digest for place, text in found.items()}}
+    if stage.toxicity is not None:
+        known["words"] = facts.files[stage.toxicity.words]
     return known
 
 
@@ -69,6 +84,33 @@ def measure_of(stage: PretrainStage, spec: Spec, facts: Facts) -> dict[str, Any]
     return {
         "held_out": held_out.digest if held_out else "",
         "validation_tokens": validation_tokens(spec),
+    }
+
+
+def inputs_of(name: str, stage: AnyStage, facts: Facts) -> dict[str, Any]:
+    """The files that a stage reads, for its manifest: by what they are to it, with digests.
+
+    Not part of its name, in which paths have no place. None for what it has of other stages.
+    """
+    texts: dict[str, Text | None] = {}
+    if isinstance(stage, CorpusStage):
+        found = facts.corpora[name]
+        texts = {**found.sources, "decontaminate": found.evaluation}
+    elif isinstance(stage, ExampleStage):
+        texts = {f"data.{number}": one for number, one in enumerate(facts.examples[name])}
+    elif reads_data(stage):
+        texts = {"data": facts.text, "validation": facts.held_out}
+    return {what: input_of(text) for what, text in texts.items() if text is not None}
+
+
+def input_of(text: Text) -> dict[str, Any]:
+    """One set of files: size, digest, and the files, if there are any."""
+    files = [one._asdict() for one in text.files[:MOST_FILES]]
+    return {
+        "bytes": text.bytes,
+        "digest": text.digest,
+        "count": len(text.files),
+        "files": files,
     }
 
 
@@ -112,6 +154,8 @@ def bytes_read(name: str, stage: AnyStage, parents: Mapping[str, Any], facts: Fa
         return sum(bytes_of_sources(name, facts).values())
     if isinstance(stage, ExampleStage):
         return sum(one.bytes for one in facts.examples[name])
+    if isinstance(stage, EvaluateStage):
+        return sum(one.bytes for one in facts.evaluations.get(name, {}).values())
     if reads_data(stage):
         assert facts.text
         return facts.text.bytes

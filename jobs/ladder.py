@@ -96,7 +96,10 @@ def law_of(scaling: Scaling) -> dict[str, Any]:
         f"and {quantity(best.tokens)} tokens, for a loss of {best.loss:.4g}"
     )
     if held_out:
-        text += f"; the largest rung was foretold {held_out.worst:.1%} wrong at most"
+        text += (
+            f"; of the largest rung the others foretold the best loss {held_out.at_best:.1%} "
+            f"wrong, those of its other sizes {held_out.worst:.1%} at most"
+        )
     return {
         "text": text,
         "E": law.E,
@@ -107,5 +110,6 @@ def law_of(scaling: Scaling) -> dict[str, Any]:
         "parameters": best.parameters,
         "tokens": best.tokens,
         "loss": best.loss,
-        "held_out_error": held_out.worst if held_out else None,
+        "held_out_error": held_out.at_best if held_out else None,
+        "held_out_worst": held_out.worst if held_out else None,
     }

@@ -31,7 +31,8 @@ from jobs.spec import (
     references,
 )
 from jobs.sweep_rules import of_searches
-from jobs.yaml_source import Keys, Problem, Source, read, report
+from jobs.versions import outdated, require_known
+from jobs.yaml_source import Keys, Problem, Source, read, report, with_problems
 from llm.config import DataConfig, LoopConfig
 
 
@@ -51,7 +52,8 @@ def as_written(file: str, overrides: Iterable[str] = ()) -> Spec:
 
 def built(source: Source, file: str, overrides: tuple[str, ...]) -> Spec:
     """The spec that values make."""
-    spec, source = diagnose(source, SpecFile)
+    require_known(source)
+    spec, source = diagnose(with_problems(source, outdated(source, file)), SpecFile)
     if spec is not None:
         spec = with_own_held_out_text(spec, source)
         source = replace(source, problems=(*source.problems, *broken_rules(spec, source)))

@@ -13,6 +13,7 @@ from typing import Any
 from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
 from jobs.perform_align import align, ppo, report
+from jobs.perform_evaluate import evaluate
 from jobs.progress import telling
 from jobs.spec import (
     CorpusStage,
@@ -117,7 +118,9 @@ def make_tokenizer(work: Work) -> Metrics:
         return {"vocab_size": read_tokenizer(taken).vocab_size}
     from cluster.tokenizer import train_tokenizer
 
-    with work.console.status("drawing a sample and training on it"):
+    doing = "drawing a sample and training on it"
+    with telling(work.console, doing) as say:
+        say(doing)
         path = work.folder / "tokenizer.model"
         report = train_tokenizer(text_of(work), stage, work.stage.seed, path)
     work.say(
@@ -267,6 +270,7 @@ PERFORM: Mapping[str, Callable[[Work], Metrics]] = {
     "dpo": align,
     "ppo": ppo,
     "generate": generate_samples,
+    "evaluate": evaluate,
     "import": take_model_over,
     "export": write_model_out,
     "sweep": make_sweep,

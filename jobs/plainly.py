@@ -1,12 +1,11 @@
 """What all commands have in common: their arguments, and how what goes wrong is told.
 
 What a user gets wrong is told on stderr without a traceback, with exit code 2 for the spec and 1
-for the rest; Ctrl-C and SIGTERM end with 130.
+for the rest; Ctrl-C, SIGTERM and a closed terminal end with 130.
 """
 
 import errno
 import shlex
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from cluster.stop import heard, interrupt
 from jobs import inside
 from llm.errors import Stopped, TrainingError, UserError
 
@@ -66,9 +66,6 @@ def same_command() -> str:
 
 @contextmanager
 def sigterm_is_ctrl_c() -> Iterator[None]:
-    """Inside the block SIGTERM interrupts as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    """Inside the block SIGTERM, and SIGHUP of a closed terminal, interrupt as Ctrl-C does."""
+    with heard(interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

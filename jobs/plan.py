@@ -28,6 +28,7 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     DpoStage,
+    EvaluateStage,
     ExportStage,
     GenerateStage,
     ImportStage,
@@ -309,6 +310,7 @@ def resolved(
             CorpusStage()
             | TokensStage()
             | GenerateStage()
+            | EvaluateStage()
             | ServeStage()
             | ImportStage()
             | ExportStage()

@@ -26,15 +26,42 @@ BETWEEN_LINES = 10.0
 """Seconds."""
 
 
+BAR, WIDE = 24, 80
+"""Columns of the bar, and of a terminal that has room for it."""
+
+
+def draws(console: Console) -> bool:
+    """Whether a line can be drawn anew: not where output is kept, nor on a dumb terminal."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def live_line(event: Event, room: int) -> str:
+    """How far a training is, in so many columns: what matters least goes first."""
+    ppo = "reward" in event and "loss" not in event
+    figure = f"reward {event['reward']:.3f}" if ppo else f"loss {event['loss']:.3f}"
+    parts = {
+        0: f"step {event['step']}/{event['steps']}",
+        2: figure,
+        3: f"kl {event['kl']:.2f}" if ppo else "",
+        4: f"{quantity(event['tokens_per_second'])} tok/s",
+        1: f"eta {duration(event['eta'])}",
+    }
+    kept = sorted(key for key in parts if parts[key])
+    while len(line := " ".join(parts[key] for key in parts if key in kept)) > room and kept[1:]:
+        kept.pop()
+    return line
+
+
 class Watch:
     """Shows events as they come; use it in a `with` block."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.live = console.is_terminal
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), console=console
-        )
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
+        self.live = draws(console)
+        self.next = -BETWEEN_LINES
+        self.room = console.width - (BAR + 1 if console.width >= WIDE else 0)
+        bar = [BarColumn(bar_width=BAR)] if console.width >= WIDE else []
+        self.bar = Progress(TextColumn("{task.description}"), *bar, console=console)
         self.task = self.bar.add_task("starting the workers", total=None)
         self.chat = False
 
@@ -80,18 +107,15 @@ class Watch:
     def stepped(self, event: Event) -> None:
         """Some more steps are done."""
         if not self.live:
-            self.say(step_line(event))
+            if self.clock() >= self.next or event["step"] == event["steps"]:
+                self.next = self.clock() + BETWEEN_LINES
+                self.say(step_line(event))
             return
-        if "loss" in event:
-            figure = f"loss {event['loss']:.3f}"
-        else:
-            figure = f"reward {event['reward']:.3f} kl {event['kl']:.2f}"
         self.bar.update(
             self.task,
             total=event["steps"],
             completed=event["step"],
-            description=f"step {event['step']}/{event['steps']} {figure} "
-            f"{quantity(event['tokens_per_second'])} tok/s eta {duration(event['eta'])}",
+            description=live_line(event, self.room),
         )
 
     def validated(self, event: Event) -> None:
@@ -154,6 +178,12 @@ class Watch:
         """Somebody asked for a save."""
         self.say(f"step {event['step']}: saved early ({event['why']})", style="bold")
 
+    def stopping(self, event: Event) -> None:
+        """Somebody asked for the end."""
+        doing = "finishing the step and saving" if event["saves"] else "no step was taken yet"
+        self.say(f"stopping: {doing}; once more ends at once", style="bold yellow")
+        self.bar.update(self.task, description="saving" if event["saves"] else "stopping")
+
     def not_compiled(self, event: Event) -> None:
         """It trains, but slower."""
         self.say(f"layers are not compiled, so steps take longer: {event['why']}")
@@ -173,7 +203,7 @@ class Watch:
 @contextmanager
 def telling(console: Console, first: str) -> Iterator[Callable[[str], None]]:
     """A way to say how far a stage is: one live line on a terminal, a few plain ones elsewhere."""
-    if not console.is_terminal:
+    if not draws(console):
         log = Log(lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True))
         try:
             yield log
@@ -239,6 +269,7 @@ SHOW: dict[str, Callable[[Watch, Any], None]] = {
     "placed": Watch.placed,
     "awaited": Watch.waits_for,
     "saved_early": Watch.saved_early,
+    "stopping": Watch.stopping,
     "mirror_failed": Watch.not_mirrored,
     "not_compiled": Watch.not_compiled,
 }

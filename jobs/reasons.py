@@ -71,10 +71,13 @@ def what_text_changed(old: Manifest, new: Manifest) -> Iterator[str]:
     for key, text in DIGESTS.items():
         if key in new and old.get(key) != new[key]:
             yield f"{text} has changed"
+    for place, digest in new.get("measured", {}).items():
+        if old.get("measured", {}).get(place, digest) != digest:
+            yield f"the data of {place} has changed"
     for name, digest in new.get("sources", {}).items():
         if old.get("sources", {}).get(name, digest) != digest:
             yield f"the text of source '{name}' has changed"
-    read = [key for key in new if key in old and key not in (*DIGESTS, "sources")]
+    read = [key for key in new if key in old and key not in (*DIGESTS, "sources", "measured")]
     for key in read:
         section = "sources" if key in OF_SOURCES else "data"
         yield from differences(old[key], new[key], f"{section}.{key}")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from jobs.progress import draws
 from jobs.rehearse_compare import Comparison
 from llm.metrics import duration
 
@@ -100,7 +101,7 @@ class Show:
 @contextmanager
 def showing(console: Console) -> Iterator[Show]:
     """The table at work; without a terminal it comes at the end."""
-    if console.is_terminal:
+    if draws(console):
         with Live(table([], "starting a cluster"), console=console) as live:
             yield Show(console, live)
         return

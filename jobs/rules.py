@@ -13,6 +13,7 @@ from jobs.align_rules import of_examples
 from jobs.cluster_rules import of_cluster
 from jobs.continued_rules import of_continued
 from jobs.corpus_rules import of_corpus, of_shards, of_text
+from jobs.evaluate_rules import of_evaluation, of_lineage
 from jobs.family_rules import of_families, of_family
 from jobs.graph import DATA, order
 from jobs.kubernetes_rules import of_kubernetes
@@ -25,6 +26,7 @@ from jobs.spec import (
     AnyStage,
     CorpusStage,
     DpoStage,
+    EvaluateStage,
     ExportStage,
     GenerateStage,
     ImportStage,
@@ -66,6 +68,7 @@ def of_spec(spec: SpecFile) -> Findings:
     yield from of_epochs(spec.stages)
     yield from of_families(spec.stages)
     yield from of_continued(spec.stages)
+    yield from of_lineage(spec.stages)
     yield from of_cluster(spec)
     yield from of_kubernetes(spec)
     for name, stage in spec.stages.items():
@@ -195,6 +198,8 @@ def of_stage(stage: AnyStage, workers: int) -> Findings:
             yield from of_batch(stage, stage.minibatch, workers)
         case ServeStage():
             yield from of_serving(stage)
+        case EvaluateStage():
+            yield from of_evaluation(stage)
         case (
             ImportStage()
             | ExportStage()

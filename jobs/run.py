@@ -16,10 +16,10 @@ from jobs import inside
 from jobs.facts import Facts, gather, refresh
 from jobs.feedback import TRIES, take
 from jobs.plan import resolve
-from jobs.planned import Plan
+from jobs.planned import Plan, StagePlan
 from jobs.spec import Spec
 from jobs.stage_run import perform
-from llm.errors import DataError
+from llm.errors import DataError, Stopped
 from llm.falls import falls_line
 from llm.files import write_atomic
 from llm.metrics import duration, quantity, size_of, validation_line
@@ -45,8 +45,27 @@ def run(spec: Spec) -> None:
                 console.print(f"{stage.reason}; nothing to do", highlight=False)
             else:
                 console.print(f"{stage.reason}", highlight=False)
-                perform(plan, stage, console, stack)
+                try:
+                    perform(plan, stage, console, stack)
+                except KeyboardInterrupt:
+                    raise Stopped(broken_off(stage)) from None
     finish(resolve(spec, refresh(facts, spec)), console, time.time() - began)
+
+
+def broken_off(stage: StagePlan) -> str:
+    """What becomes of a stage that Ctrl-C has ended at once."""
+    kept = KEPT.get(stage.kind, "begins anew")
+    return f"stopped in '{stage.name}', which {kept}; stages that are done are not done again"
+
+
+KEPT = {
+    "corpus": "goes on behind the portions that are read",
+    "sweep": "goes on behind the trials that have ended",
+    "scaling": "goes on behind the trainings that have ended",
+} | dict.fromkeys(
+    ("pretrain", "sft", "reward", "dpo", "ppo"), "goes on behind its newest checkpoint"
+)
+"""What is left of a stage that was broken off, where it does not begin anew."""
 
 
 def gather_and_keep(spec: Spec) -> Facts:

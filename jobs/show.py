@@ -13,12 +13,14 @@ from jobs.planned import Plan, StagePlan
 from jobs.scale import bytes_per_token
 from jobs.show_align import aligned_rows
 from jobs.show_corpus import corpus_rows
+from jobs.show_evaluate import evaluate_rows
 from jobs.show_saving import saving_rows
 from jobs.show_search import search_rows
 from jobs.show_serve import serve_rows
 from jobs.spec import (
     CorpusStage,
     DpoStage,
+    EvaluateStage,
     ExportStage,
     GenerateStage,
     ImportStage,
@@ -97,6 +99,8 @@ def rows(stage: StagePlan, plan: Plan) -> Rows:
         case GenerateStage() as generate:
             yield "prompts", counted(len(generate.prompts), "text")
             yield "sampling", sampling(generate)
+        case EvaluateStage() as evaluation:
+            yield from evaluate_rows(evaluation, stage)
         case ServeStage() as serve:
             yield from serve_rows(serve, [plan.by_name[name] for name in serve.models])
         case ImportStage() as imported:

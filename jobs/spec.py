@@ -29,6 +29,7 @@ from llm.config import (
     Objective,
     SamplingConfig,
     Strings,
+    TextConfig,
     TokenizerConfig,
     TrainConfig,
     auto,
@@ -36,6 +37,7 @@ from llm.config import (
 )
 from llm.corpus_config import CorpusConfig
 from llm.errors import SpecError
+from llm.evaluate_config import EvaluateConfig
 from llm.exchange_config import ExportConfig, ImportConfig
 from llm.presets import Preset
 from tune.config import ScalingConfig, SweepConfig
@@ -191,6 +193,32 @@ class GenerateStage:
 
 
 @record
+class EvaluateStage(EvaluateConfig):
+    """Measures models side by side, and says how sure the figures are."""
+
+    kind: Literal["evaluate"]
+    """What the stage does."""
+    from_: From
+    """Name of the stage whose model is measured."""
+    also: Strings = ()
+    """Names of stages whose models are measured beside it, on the same items."""
+    corpus: str | None = None
+    """Name of a corpus stage, of each source of which the held-out text is measured, too."""
+    reward: str | None = None
+    """Name of the reward stage that judges `wins`."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The stages whose models are measured, that of `from` first."""
+        return tuple(dict.fromkeys((self.from_, *self.also)))
+
+    @property
+    def config(self) -> EvaluateConfig:
+        """What is measured, without the names of this file."""
+        return part(self, EvaluateConfig)
+
+
+@record
 class ServeStage(ServeConfig):
     """Lets people and programs talk to a model; started by `serve`, not by `run`."""
 
@@ -270,6 +298,7 @@ Stage = (
     | PretrainStage
     | ExampleStage
     | GenerateStage
+    | EvaluateStage
     | ServeStage
     | ImportStage
     | ExportStage
@@ -301,6 +330,7 @@ REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
     "import": {},
     "export": {"from": (*MODELS, "reward")},
     "generate": {"from": MODELS},
+    "evaluate": {"from": MODELS, "also": MODELS, "corpus": ("corpus",), "reward": ("reward",)},
     "serve": {"from": MODELS, "also": MODELS},
     "sweep": {"of": ("corpus", "tokenizer", "pretrain", "sft", "reward", "dpo", "ppo")},
     "scaling": {"of": ("pretrain",)},
@@ -321,6 +351,8 @@ class MachinesConfig(ClusterConfig):
 class SpecFile:
     """From text to a speaking model: what to do, in one file."""
 
+    version: Literal[1] = 1
+    """Of this format; `migrate` rewrites files of older ones."""
     name: str
     """Name of the run, a folder in the storage."""
     seed: CountOrZero = 0
@@ -418,6 +450,20 @@ def reads_data(stage: AnyStage) -> bool:
 def data_sets(stage: AnyStage) -> tuple[RowsConfig, ...]:
     """The data sets that a stage brings along."""
     return tuple(stage.data) if isinstance(stage, ExampleStage) else ()
+
+
+def measured_on(stage: AnyStage) -> dict[tuple[str, ...], TextConfig | RowsConfig]:
+    """The texts, tasks and prompts of an evaluation, by their place in the stage."""
+    if not isinstance(stage, EvaluateStage):
+        return {}
+    found: dict[tuple[str, ...], TextConfig | RowsConfig] = {
+        **{("text", name): text for name, text in stage.text.items()},
+        **{("tasks", name): task for name, task in stage.tasks.items()},
+    }
+    for group, prompts in (("wins", stage.wins), ("toxicity", stage.toxicity)):
+        if prompts is not None:
+            found[group,] = prompts
+    return found
 
 
 def as_json(stage: AnyStage) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from jobs.facts import MANIFEST
 from jobs.fit import require_fit
+from jobs.inputs import inputs_of
 from jobs.perform import PERFORM
 from jobs.planned import Plan, StagePlan
 from jobs.progress import telling, unheard
@@ -29,7 +30,7 @@ from jobs.spec import (
     SearchStage,
     TokenizerStage,
 )
-from jobs.version import installed
+from jobs.version import commit, installed
 from jobs.work import Work
 from llm import lease
 from llm.errors import Stopped
@@ -65,9 +66,11 @@ def perform(
         metrics = PERFORM[stage.kind](work) | account_of(folder).metrics()
         seconds = round(time.time() - began, 1)
         holding.require()
+        made = {"seconds": seconds, "code": code(), "at": began, "host": platform.node()}
+        inputs = inputs_of(stage.name, stage.written, plan.facts)
         write_json(
             folder / MANIFEST,
-            {**stage.manifest, "metrics": metrics, "seconds": seconds, "code": code(), "at": began},
+            {**stage.manifest, "inputs": inputs, "metrics": metrics, **made},
         )
     console.print(f"done in {duration(seconds)}: {folder}", highlight=False, soft_wrap=True)
 
@@ -124,4 +127,5 @@ def cpus_of_searches(plan: Plan) -> int:
 def code() -> dict[str, str]:
     """What made an artifact."""
     packages = ("humpty", "torch", "ray", "sentencepiece", "pyarrow", "resiliparse", "py3langid")
-    return {"python": platform.python_version(), **{name: installed(name) for name in packages}}
+    known = {"python": platform.python_version(), **{name: installed(name) for name in packages}}
+    return known if (at := commit()) is None else {"commit": at, **known}

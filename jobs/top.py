@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.load import load
+from jobs.progress import draws
 from jobs.run_log import NAME as LOG
 from jobs.run_views import Sizes, State, View, artifacts, tail, views
 from llm.errors import SpecError, UserError
@@ -57,7 +58,7 @@ def top(target: str, overrides: list[str]) -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=WIDE)
     sizes = Sizes()
-    if not console.is_terminal:
+    if not draws(console):
         console.print(picture(folder, sizes, console.width))
         return
     try:

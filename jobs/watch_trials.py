@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jobs.progress import draws
 from tune.config import SweepConfig
 from tune.results import best, lines, objectives
 from tune.space import short
@@ -28,14 +29,14 @@ class TrialWatch:
         self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
 
     def __enter__(self) -> "TrialWatch":
-        if self.console.is_terminal:
+        if draws(self.console):
             self.live.start()
         return self
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if draws(self.console):
             self.live.stop()
 
     def __call__(self, trial: Trial) -> None:
@@ -45,7 +46,7 @@ class TrialWatch:
         if trial.status == "failed" and (before is None or before.status != "failed"):
             self.say(f"trial {trial.number} failed: {trial.result['error']}")
             self.say(f"  its log: {trial.folder}")
-        elif not self.console.is_terminal:
+        elif not draws(self.console):
             self.tell(trial, before)
 
     def say(self, text: str) -> None:

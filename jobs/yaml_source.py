@@ -87,7 +87,11 @@ def report(problems: Iterable[Problem]) -> SpecError:
 
 def read(file: str) -> Source:
     """A YAML file; SpecError if there is nothing to go on."""
-    text = read_text(file)
+    return parsed(read_text(file), file)
+
+
+def parsed(text: str, file: str) -> Source:
+    """The same of a text that stands in a file, or is to stand there."""
     folder = Path(file).absolute().parent
     builder = Builder(text, lambda line: Place(file, line, folder))
     values = builder.document()

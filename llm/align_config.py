@@ -76,8 +76,29 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "ranking": ("prompt", "answers", "ranks", "system"),
     "ratings": ("prompt", "answer", "rating", "system"),
     "choice": ("prompt", "first", "second", "preference", "system"),
+    "choices": ("query", "choices", "gold"),
+    "hellaswag": (
+        *("activity_label", "ctx", "ctx_a", "ctx_b", "endings", "label"),
+        *("query", "choices", "gold"),
+    ),
+    "arc": ("question", "choices", "answerKey", "query", "gold"),
+    "piqa": ("goal", "sol1", "sol2", "label", "query", "choices", "gold"),
+    "winogrande": (
+        *("sentence", "option1", "option2", "answer"),
+        *("context_options", "continuation", "gold"),
+    ),
+    "blimp": ("sentence_good", "sentence_bad"),
+    "mmlu": ("question", "choices", "answer", "A", "B", "C", "D", "query", "gold"),
+    "cmmlu": ("question", "A", "B", "C", "D", "answer"),
+    "cloze": ("context", "continuation"),
+    "lambada": ("text", "context", "continuation"),
+    "triviaqa": ("question", "context", "answer", "aliases"),
+    "gsm8k": ("question", "answer"),
+    "template": (),
+    "prompts": ("prompt", "question", "instruction", "query", "turns", "system"),
 }
-"""What each schema asks a row for."""
+"""What each schema asks a row for; those from `choices` on are of llm/evaluate_config.py, and
+`template` asks for whatever it is told."""
 
 
 @record

@@ -12,7 +12,12 @@ from llm.filesystem import find, is_uri, open_file
 NEEDED = ("model.safetensors", "model.json")
 TOKENIZERS = ("tokenizer.model", "tokenizer.foreign")
 """One of them."""
-WANTED = (*NEEDED, *TOKENIZERS, "chat_template.jinja", "tokenizer.json", "tokenizer_config.json")
+MANIFEST = "manifest.json"
+"""Says what the model was made of; its answers carry the fingerprint that is in it."""
+WANTED = (
+    *(*NEEDED, *TOKENIZERS, MANIFEST),
+    *("chat_template.jinja", "tokenizer.json", "tokenizer_config.json"),
+)
 
 CACHE = Path.home() / ".cache" / "humpty" / "models"
 

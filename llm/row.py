@@ -14,10 +14,11 @@ from llm.align_config import FIELDS, ChatDataConfig, PreferenceDataConfig
 from llm.damage import Damage
 from llm.documents import located
 from llm.errors import DataError, SpecError
+from llm.evaluate_config import PromptsConfig, TaskConfig
 from llm.read_json import is_whole, named
 from llm.shards import Unit
 
-DataConfig = ChatDataConfig | PreferenceDataConfig
+DataConfig = ChatDataConfig | PreferenceDataConfig | TaskConfig | PromptsConfig
 
 Skip = Callable[[str], None]
 """Is told the reason whenever a row is left out."""

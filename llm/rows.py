@@ -231,7 +231,8 @@ def parquet_rows(unit: Unit, config: DataConfig) -> Iterator[Row]:
     try:
         with open_file(unit.path) as file, pq.ParquetFile(file) as parquet:
             names = parquet.schema_arrow.names
-            for batch in batches(unit, parquet, [name for name in names if name in wanted(config)]):
+            asked = wanted(config) or names
+            for batch in batches(unit, parquet, [name for name in names if name in asked]):
                 for value in batch.to_pylist():
                     yield Row(unit, str(row), value, config, names)
                     row += 1
@@ -240,7 +241,7 @@ def parquet_rows(unit: Unit, config: DataConfig) -> Iterator[Row]:
 
 
 def wanted(config: DataConfig) -> set[str]:
-    """Columns in which the fields of a schema may lie."""
+    """Columns in which the fields of a schema may lie; none: in any."""
     paths = [config.columns.get(field, field) for field in FIELDS[config.schema]]
     return {*paths, *(path.partition(".")[0] for path in paths)}
 

@@ -244,16 +244,25 @@ def can_be_cut(shard: Shard, encoding: str) -> bool:
 
 
 def digest(shards: list[Shard], bad: Bad = fail) -> str:
-    """A hex name of the corpus' content that does not depend on the folder it lies in.
+    """A hex name of the corpus' content that does not depend on the folder it lies in."""
+    return digest_of(shards, contents(shards, bad))
 
-    Made of each file's name relative to the folder common to all, its size, and its content: whole
-    up to 64 MiB, beyond that samples and the modification time. A remote file is not downloaded:
-    its server's version mark stands for its content, or samples if it has none. A file that cannot
-    be read has no content, but is told to `bad`.
+
+def contents(shards: list[Shard], bad: Bad = fail) -> list[str]:
+    """What stands for the content of each file: whole up to 64 MiB, beyond that samples and the
+    modification time.
+
+    A remote file is not downloaded: its server's version mark stands for its content, or samples if
+    it has none. A file that cannot be read has no content, but is told to `bad`.
     """
+    return in_parallel(partial(content_digest, bad=bad), shards)
+
+
+def digest_of(shards: list[Shard], contents: list[str]) -> str:
+    """The name of a corpus, made of each file's name relative to the folder common to all, its
+    size, and its content."""
     common = common_parts([shard.path.split("/")[:-1] for shard in shards])
     whole = hashlib.sha256()
-    contents = in_parallel(partial(content_digest, bad=bad), shards)
     for shard, content in zip(shards, contents, strict=True):
         name = "/".join(shard.path.split("/")[common:])
         whole.update(f"{name}\0{shard.bytes}\0{content}\n".encode(errors="surrogateescape"))

@@ -35,23 +35,19 @@ class WordList:
         return total
 
 
-def read_word_list(path: str) -> WordList:
-    """The phrases of a UTF-8 file, one a line."""
+def read_word_list(path: str, key: str = "filter.words.file") -> WordList:
+    """The phrases of a UTF-8 file, one a line; `key` of a spec names it."""
     try:
         with open_file(path) as file:
             words = WordList(file.read().decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise DataError(
-            f"filter.words.file: {path} is not UTF-8 ({error.reason} at byte {error.start}); "
-            "convert it: iconv"
+            f"{key}: {path} is not UTF-8 ({error.reason} at byte {error.start}); convert it: iconv"
         ) from error
     except OSError as error:
         raise DataError(
-            f"filter.words.file: {path} cannot be read: {error}; name a file with one word or "
-            "phrase a line"
+            f"{key}: {path} cannot be read: {error}; name a file with one word or phrase a line"
         ) from error
     if not words.hashes:
-        raise DataError(
-            f"filter.words.file: {path} has no word in it; write one word or phrase a line"
-        )
+        raise DataError(f"{key}: {path} has no word in it; write one word or phrase a line")
     return words

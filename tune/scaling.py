@@ -251,8 +251,14 @@ class HeldOut:
         return tuple(predicted / one.loss - 1 for one, predicted in pairs)
 
     @property
+    def at_best(self) -> float:
+        """The error, without its sign, for the model of least loss: what a budget is spent on."""
+        best = min(range(len(self.trainings)), key=lambda i: self.trainings[i].loss)
+        return abs(self.errors[best])
+
+    @property
     def worst(self) -> float:
-        """The largest error, without its sign."""
+        """The largest error, without its sign; models far from the best size are foretold worse."""
         return max(abs(error) for error in self.errors)
 
 

@@ -17,7 +17,7 @@ from tune.scaling import Scaling, rungs, valley_line
 from tune.sweep_report import OWN, table
 
 TOO_FAR = 0.02
-"""Error of the foretold largest rung from which on the page warns of the law."""
+"""Error of the best loss of the foretold largest rung from which on the page warns of the law."""
 
 END = {"smaller": "smallest", "larger": "largest"}
 """Of the sizes tried, the one beside which better ones lie."""
@@ -67,8 +67,9 @@ def tiles(scaling: Scaling) -> str:
         ("foretold loss", f"{best.loss:.4g}", f"95%: {between(scaling, 'loss')}"),
     ]
     if scaling.held_out:
-        worst = f"{scaling.held_out.worst:.1%}"
-        items.append(("error of the test", worst, "largest rung, foretold by the others"))
+        held, rung = scaling.held_out, "largest rung, foretold by the others"
+        items.append(("error of the test", f"{held.at_best:.1%}", f"best of the {rung}"))
+        items.append(("error at other sizes", f"{held.worst:.1%}", f"worst of the {rung}"))
     texts = "".join(
         f"<li><span>{name}</span><b>{text}</b><small>{note}</small></li>"
         for name, text, note in items
@@ -89,9 +90,12 @@ def doubts(scaling: Scaling) -> Iterator[str]:
             f"On every rung the {END[side]} model does best, so the law cannot tell what size is "
             f"worth: what follows from it is made up. Try {side} models."
         )
-    if scaling.held_out and scaling.held_out.worst > TOO_FAR:
-        worst = f"{scaling.held_out.worst:.1%}"
-        yield f"The largest rung was foretold {worst} wrong: what lies beyond it is less certain."
+    if scaling.held_out and scaling.held_out.at_best > TOO_FAR:
+        error = f"{scaling.held_out.at_best:.1%}"
+        yield (
+            f"The best loss of the largest rung was foretold {error} wrong: what lies beyond it is "
+            "less certain."
+        )
     outside = [power(one.flops) for one in scaling.valleys if not one.inside]
     if outside:
         rungs_of = ", ".join(outside)

@@ -1,8 +1,9 @@
 """What a sweep adds to real trainings: `python -m tests.bench trials`.
 
-Six equal trainings of about half a minute, two at a time: as a sweep on a cluster of two cores, and
-each again as `python -m llm.pretrain` of the task.json in its artifact. The tokens are cached for
-both. Neither the start of the cluster nor the stages before the sweep are counted.
+Six equal trainings of about half a minute, two at a time: as a sweep on a cluster of two cores,
+each again as an ordinary `python -m jobs run`, and as `python -m llm.pretrain` of the task.json in
+its artifact, without Ray. The tokens are cached for all. Neither the start of the sweep's cluster
+nor the stages before it are counted.
 """
 
 import json
@@ -28,6 +29,9 @@ stages:
     model: {depth: 3, width: 128, context: 128}
     batch: 16
     steps: 200
+"""
+
+SEARCH = """\
   search:
     kind: sweep
     of: pretrain
@@ -40,37 +44,54 @@ stages:
 
 def swept(folder: Path) -> tuple[float, list[Path]]:
     """Seconds of the stage, and the tasks of its trials."""
-    (folder / "bench.yaml").write_text(SPEC)
-    command = [sys.executable, "-m", "jobs", "run", str(folder / "bench.yaml")]
-    subprocess.run([*command, f"storage={folder / 'runs'}"], check=True)
+    (folder / "sweep.yaml").write_text(SPEC + SEARCH)
+    subprocess.run(run_of(folder, "sweep.yaml"), check=True)
     [manifest] = folder.glob("runs/bench/search/*/manifest.json")
     tasks = sorted(manifest.parent.glob("trials/*/work/pretrain/*/task.json"))
     assert len(tasks) == TRIALS, tasks
     return json.loads(manifest.read_text())["seconds"], tasks
 
 
+def run_of(folder: Path, spec: str, *overrides: str) -> list[str]:
+    """The command that runs a spec."""
+    storage = f"storage={folder / 'runs'}"
+    return [sys.executable, "-m", "jobs", "run", str(folder / spec), storage, *overrides]
+
+
+def ordinary(folder: Path) -> float:
+    """Seconds of the same trainings as runs of their own, on what the sweep's stages cached."""
+    (folder / "one.yaml").write_text(SPEC)
+    eps = [f"stages.pretrain.optim.eps={1 + number / 100}e-8" for number in range(1, 1 + TRIALS)]
+    return side_by_side([run_of(folder, "one.yaml", one) for one in eps])
+
+
 def plain(tasks: list[Path], folder: Path) -> float:
     """Seconds of the same trainings as processes of python alone."""
+    pretrain = [sys.executable, "-m", "llm.pretrain"]
+    return side_by_side([[*pretrain, str(t), str(folder / f"{n}")] for n, t in enumerate(tasks)])
+
+
+def side_by_side(commands: list[list[str]]) -> float:
+    """Seconds of all of them, some at a time."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def train(number: int, task: Path) -> None:
-        command = [sys.executable, "-m", "llm.pretrain", str(task), str(folder / f"{number}")]
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-
     begin = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in [pool.submit(train, *one) for one in enumerate(tasks)]:
+        options = {"check": True, "env": environment, "stdout": subprocess.DEVNULL}
+        for done in [pool.submit(subprocess.run, one, **options) for one in commands]:
             done.result()
     return time.monotonic() - begin
 
 
 def main() -> None:
-    """Both, and their ratio."""
+    """All three, and their ratios."""
     with tempfile.TemporaryDirectory() as name:
         seconds, tasks = swept(Path(name))
+        runs = ordinary(Path(name))
         alone = plain(tasks, Path(name) / "plain")
-    print(f"{TRIALS} trainings, {AT_ONCE} at once: sweep {seconds:.1f} s, plain {alone:.1f} s")
-    print(f"ratio {seconds / alone:.2f}; {(seconds - alone) * AT_ONCE / TRIALS:.1f} s a trial")
+    print(f"{TRIALS} trainings, {AT_ONCE} at once: sweep {seconds:.1f} s")
+    for what, other in (("ordinary runs", runs), ("plain python", alone)):
+        each = (seconds - other) * AT_ONCE / TRIALS
+        print(f"{what} {other:.1f} s: ratio {seconds / other:.2f}, {each:+.1f} s a trial")
 
 
 if __name__ == "__main__":

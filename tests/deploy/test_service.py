@@ -69,6 +69,12 @@ def test_a_card_is_read_without_the_weights(tmp_path: Path) -> None:
     assert not card(ModelSource("humpty", str(folder), 7)).chat
 
 
+def test_answers_carry_the_fingerprint_also_of_a_folder_that_was_renamed(tmp_path: Path) -> None:
+    folder = write_stand_in(tmp_path / "a-copy")
+    (folder / "manifest.json").write_text('{"fingerprint": "0123456789ab"}')
+    assert card(ModelSource("humpty", str(folder), 7)).artifact == "0123456789ab"
+
+
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=f"humpty: {tmp_path}/model.json"):
         card(ModelSource("humpty", str(tmp_path), 7))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from jobs import cli, schema
 from jobs.cli import app
+from jobs.plainly import sigterm_is_ctrl_c
 from jobs.spec import Spec
 from llm.errors import DataError, Stopped, TrainingError, UserError
 
@@ -121,18 +122,31 @@ def test_ctrl_c_exits_with_130_and_tells_how_to_go_on(monkeypatch: pytest.Monkey
     assert "  python -m jobs run jobs/quickstart.yaml 'name=a b'\n" in result.stderr
 
 
-def test_sigterm_is_ctrl_c_and_only_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_a_closed_terminal_are_ctrl_c_and_only_while_it_runs(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Waiting(FakeRun):
         def run(self, spec: Spec) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             threading.Event().wait(30)
 
     put(Waiting(), monkeypatch)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     result = runner.invoke(app, ["run", QUICKSTART])
     assert result.exit_code == 130
     assert "The same command goes on where it was" in result.stderr
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_keeps_a_closed_terminal_away() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with sigterm_is_ctrl_c():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """What a person sees of a training, on a terminal and elsewhere."""
 
 import io
+import re
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from jobs.progress import Log, Watch, shortened, telling
+from jobs.progress import Log, Watch, live_line, shortened, telling
 
 START = {
     "event": "start",
@@ -59,6 +60,66 @@ def test_a_terminal_gets_one_live_line() -> None:
     text = shown(START, STEP, {**STEP, "step": 10}, terminal=True)
     assert "step 10/10 loss 3.250 5.77k tok/s" in text
     assert "| mfu" not in text
+
+
+def test_elsewhere_steps_are_told_every_ten_seconds_and_the_last_always() -> None:
+    out, now = io.StringIO(), 0.0
+    watch = Watch(Console(file=out, width=80), lambda: now)
+    for step in range(1, 31):
+        now = float(step)
+        watch({**STEP, "step": step, "steps": 30})
+    told = [line.partition("/")[0] for line in out.getvalue().splitlines()]
+    assert told == ["step 1", "step 11", "step 21", "step 30"]
+
+
+PPO = {"event": "step", "step": 9, "steps": 14, "reward": 0.5, "kl": 1.25, "eta": 61}
+
+
+@pytest.mark.parametrize(
+    ("event", "room", "line"),
+    [
+        (STEP, 55, "step 5/10 loss 3.250 5.77k tok/s eta 1m 01s"),
+        (STEP, 40, "step 5/10 loss 3.250 eta 1m 01s"),
+        (STEP, 22, "step 5/10 eta 1m 01s"),
+        (STEP, 5, "step 5/10"),
+        (PPO | {"tokens_per_second": 80}, 54, "step 9/14 reward 0.500 kl 1.25 80 tok/s eta 1m 01s"),
+        (PPO | {"tokens_per_second": 80}, 40, "step 9/14 reward 0.500 eta 1m 01s"),
+    ],
+)
+def test_the_live_line_leaves_out_what_has_no_room(event: dict, room: int, line: str) -> None:
+    assert live_line(event, room) == line
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_no_live_line_is_wider_than_the_terminal(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    with Watch(console) as watch:
+        watch({**STEP, "step": 12_000, "steps": 120_000})
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
+    assert "eta 1m 01s" in drawn
+    assert all(cell_len(line) <= width for line in drawn.split("\n"))
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    out = io.StringIO()
+    console = Console(
+        file=out, width=80, force_terminal=True, color_system=None, _environ={"TERM": "dumb"}
+    )
+    with Watch(console) as watch:
+        watch(STEP)
+    assert out.getvalue().startswith("step 5/10 | loss 3.250") and "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("saves", "said"),
+    [
+        (True, "stopping: finishing the step and saving; once more ends at once"),
+        (False, "stopping: no step was taken yet; once more ends at once"),
+    ],
+)
+def test_a_wish_to_stop_is_answered(saves: bool, said: str) -> None:
+    assert shown({"event": "stopping", "step": 5, "saves": saves}) == said + "\n"
 
 
 def test_a_sample_is_one_line_however_it_is_written() -> None:

@@ -74,16 +74,20 @@ def test_a_population_moves_weights_to_better_values(tmp_path: Path) -> None:
     place = Place(tmp_path / "place").write(spec.replace("trials: 6", "trials: 4"))
     ran = place.end(place.start())
     assert ran.code == 0, ran.errors
-    logs = [
-        [json.loads(line) for line in path.read_text().splitlines()]
+    logs = {
+        path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
         for path in search_of(place).glob("trials/*/log.jsonl")
+    }
+    copies = [
+        (begin, report)
+        for log in logs.values()
+        for begin, report in pairwise(log)
+        if begin.get("copied")
     ]
-    copies = [event for log in logs for event in log if event.get("copied")]
     assert len(copies) == 2  # 30 and 60 of 90 steps, one of four each time
-    for log in logs:
-        for begin, report in pairwise(log):
-            if begin.get("copied"):  # it stands where the better one stood, and goes on from there
-                assert report["event"] == "begin" or report["tokens"] > begin["tokens"]
-    ends = [next(e for e in reversed(log) if e["event"] == "report") for log in logs]
+    for begin, report in copies:  # it stands where the better one stood, and goes on from there
+        better = next(e for e in logs[begin["copied"]] if e.get("tokens") == begin["tokens"])
+        assert report["tokens"] > begin["tokens"]
+        assert report["metrics"]["bpb"] < 1.02 * better["metrics"]["bpb"]
+    ends = [next(e for e in reversed(log) if e["event"] == "report") for log in logs.values()]
     assert all(end["tokens"] == 90 * 8 * 64 for end in ends)
-    assert max(end["metrics"]["bpb"] for end in ends) < 1.5 * best_of(place)["figure"]

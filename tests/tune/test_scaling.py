@@ -6,6 +6,7 @@ import pytest
 from llm.errors import TrainingError
 from tune.scaling import (
     HUBER,
+    HeldOut,
     Law,
     Training,
     fit_law,
@@ -115,6 +116,13 @@ def test_the_largest_rung_is_foretold_by_the_others_alone() -> None:
     assert len(held_out.trainings) == 5 and held_out.worst < 0.02
     double = [Training(t.parameters, t.tokens, t.flops, 2 * t.loss) for t in trainings[-5:]]
     assert foretold([*trainings[:-5], *double]).predicted == held_out.predicted
+
+
+def test_the_error_that_counts_is_that_of_the_best_model_of_the_rung() -> None:
+    rung = tuple(Training(size, 1e6, 1e9, loss) for size, loss in ((1e4, 3.0), (1e5, 2.5)))
+    held_out = HeldOut(rung, predicted=(3.3, 2.45))
+    assert held_out.at_best == pytest.approx(0.02)  # 2.45 of 2.5
+    assert held_out.worst == pytest.approx(0.1)
 
 
 def test_what_a_token_costs_is_taken_from_the_trainings() -> None:

@@ -8,7 +8,7 @@ at once.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -363,11 +363,18 @@ def report(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of a spec, for editors."""
-    from jobs.schema import text
+def schema(
+    format: Annotated[
+        Literal["json", "markdown"], typer.Option(help="For editors, or for people to read.")
+    ] = "json",
+) -> None:
+    """Print what a spec may say: the JSON Schema, or a reference of every key."""
+    with told_plainly():
+        from jobs import reference
+        from jobs import schema as schemas
 
-    typer.echo(text(), nl=False)
+        made = {"json": schemas.text, "markdown": reference.text}[format]
+        typer.echo(made(), nl=False)
 
 
 @app.command()

@@ -171,7 +171,7 @@ def cluster(draft: Draft) -> Iterator[str]:
     machine = draft.machine
     yield ""
     yield "cluster:"
-    yield f"  workers: {machine.workers:<20}# processes that train one model together"
+    yield f"  workers: {machine.workers:<19}# processes that train one model together"
     if machine.gpus:
         yield "  gpus_per_worker: 1"
 

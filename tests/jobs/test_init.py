@@ -24,7 +24,7 @@ from jobs.init import Wishes, init
 from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import Plan
-from jobs.spec import PretrainStage
+from jobs.spec import PretrainStage, TokenizerStage
 from llm.errors import DataError, SpecError
 from llm.filesystem import find
 
@@ -217,6 +217,13 @@ def test_chinese_gets_room_for_its_characters(here: Path) -> None:
     vocab = plan.by_name["tokenizer"].vocab_size
     assert vocab and vocab > 3000 and vocab % 256 == 0
     assert re.search(r'prompt: "[\u4e00-\u5e00]{4}"', text)
+
+
+def test_too_little_text_for_longer_tokens_is_cut_into_characters(here: Path) -> None:
+    (here / "verse.txt").write_text(prose(2000))
+    plan, _ = made("verse.txt")
+    tokenizer = plan.by_name["tokenizer"].stage
+    assert isinstance(tokenizer, TokenizerStage) and tokenizer.model == "char"
 
 
 @pytest.mark.parametrize("purpose", ["text", "fill", "chat"])

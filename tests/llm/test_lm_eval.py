@@ -81,7 +81,7 @@ def write_rows(folder: Path) -> None:
             "text": " ".join(draw.choices(words, k=draw.randint(1, 90))),
         }
 
-    for name, count, most in (("rows", 24, 20), ("shots", 2, 2)):
+    for name, count, most in (("rows", 24, 70), ("shots", 2, 6)):
         lines = (json.dumps(made(most), ensure_ascii=False) + "\n" for _ in range(count))
         (folder / f"{name}.jsonl").write_text("".join(lines))
 

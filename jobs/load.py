@@ -15,6 +15,7 @@ from jobs.overrides import override
 from jobs.spec import (
     CorpusStage,
     DpoStage,
+    EvaluateStage,
     ExampleStage,
     ImportStage,
     Origin,
@@ -159,6 +160,8 @@ def stage_with_paths(stage: Stage, keys: Keys, spec: Spec) -> Stage:
             return examples_with_paths(stage, keys, spec)
         case ServeStage():
             return serving_with_paths(stage, keys, spec)
+        case EvaluateStage():
+            return evaluation_with_paths(stage, keys, spec)
         case _:
             return stage
 
@@ -192,6 +195,34 @@ def serving_with_paths(stage: ServeStage, keys: Keys, spec: Spec) -> ServeStage:
         folder = absolute(feedback.folder, (*keys, "feedback", "folder"), spec)
         feedback = replace(feedback, folder=folder)
     return replace(stage, filters=filters, feedback=feedback)
+
+
+def evaluation_with_paths(stage: EvaluateStage, keys: Keys, spec: Spec) -> EvaluateStage:
+    """An evaluation with the absolute paths of its texts, tasks, prompts and words."""
+
+    def shards_of(paths: tuple[str, ...], *at: str) -> tuple[str, ...]:
+        return absolute_all(paths, (*keys, *at), spec)
+
+    text = {
+        name: replace(one, shards=shards_of(one.shards, "text", name, "shards"))
+        for name, one in stage.text.items()
+    }
+    tasks = {
+        name: replace(
+            one,
+            shards=shards_of(one.shards, "tasks", name, "shards"),
+            shots_from=shards_of(one.shots_from, "tasks", name, "shots_from"),
+        )
+        for name, one in stage.tasks.items()
+    }
+    wins, toxicity = stage.wins, stage.toxicity
+    if wins is not None:
+        wins = replace(wins, shards=shards_of(wins.shards, "wins", "shards"))
+    if toxicity is not None:
+        words = absolute(toxicity.words, (*keys, "toxicity", "words"), spec)
+        shards = shards_of(toxicity.shards, "toxicity", "shards")
+        toxicity = replace(toxicity, words=words, shards=shards)
+    return replace(stage, text=text, tasks=tasks, wins=wins, toxicity=toxicity)
 
 
 def corpus_with_paths(stage: CorpusStage, keys: Keys, spec: Spec) -> CorpusStage:

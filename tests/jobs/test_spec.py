@@ -124,7 +124,7 @@ stages:
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
         "x.yaml:8: stages.tokenizer.kind: 'tokeniser' is not allowed; did you mean 'tokenizer'? "
-        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, serve, "
+        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, evaluate, serve, "
         "import, export, sweep, scaling",
         "x.yaml:8: stages.tokenizer.model: 'unigrm' is not allowed; did you mean 'unigram'? "
         "must be one of unigram, bpe, char, word",
@@ -169,8 +169,8 @@ stages:
             "{kind: tokenizer}",
             "{vocab_size: 300}",
             "x.yaml:5: stages.tokenizer.kind: missing: what the stage does; "
-            "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, serve, "
-            "import, export, sweep, scaling",
+            "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, evaluate, "
+            "serve, import, export, sweep, scaling",
         ),
         (
             "{kind: tokenizer}",

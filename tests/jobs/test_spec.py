@@ -263,12 +263,16 @@ def typos(file: Path) -> Iterator[Typo]:
                 yield Typo(file, key.value, broken, start.line + 1, edited)
 
 
+EVALUATED = ("evaluate", "preferred")
+"""Names of an evaluation and of a task in it."""
+
+
 def is_named_by_nobody(typo: Typo) -> bool:
-    """The last stages and a source may be called anything."""
+    """The last stages, a source and a task may be called anything."""
     last = (
         ("dpo", "ppo")
         if typo.file.stem == "chat"
-        else ("generate", "python", "ladder", "export", "transformer", "text")
+        else ("generate", "python", "ladder", "export", "transformer", "text", *EVALUATED)
     )
     return typo.key in (*last, "serve")
 

@@ -6,7 +6,7 @@ file -> values with lines -> overrides -> shape (diagnose) -> rules between fiel
 import os
 from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs import rules
 from jobs.diagnose import diagnose
@@ -35,6 +35,8 @@ from jobs.sweep_rules import of_searches
 from jobs.versions import outdated, require_known
 from jobs.yaml_source import Keys, Problem, Source, read, report, with_problems
 from llm.config import DataConfig, LoopConfig
+
+R = TypeVar("R")
 
 
 def load(file: str, overrides: Iterable[str] = ()) -> Spec:
@@ -241,6 +243,30 @@ def corpus_with_paths(stage: CorpusStage, keys: Keys, spec: Spec) -> CorpusStage
         shards = absolute_all(evaluation.shards, (*keys, "decontaminate", "shards"), spec)
         stage = replace(stage, decontaminate=replace(evaluation, shards=shards))
     return replace(stage, sources=sources)
+
+
+def evaluation_with_paths(stage: EvaluateStage, keys: Keys, spec: Spec) -> EvaluateStage:
+    """An evaluation with the absolute paths of its texts, tasks, prompts and words."""
+
+    def found(one: R, *place: str) -> R:
+        """The same with absolute paths; `place` leads to it."""
+        names = [name for name in ("shards", "shots_from") if getattr(one, name, ())]
+        paths = {
+            name: absolute_all(getattr(one, name), (*keys, *place, name), spec) for name in names
+        }
+        return replace(one, **paths)  # type: ignore[type-var]
+
+    toxicity = stage.toxicity
+    if toxicity is not None:
+        words = absolute(toxicity.words, (*keys, "toxicity", "words"), spec)
+        toxicity = replace(found(toxicity, "toxicity"), words=words)
+    return replace(
+        stage,
+        text={name: found(one, "text", name) for name, one in stage.text.items()},
+        tasks={name: found(one, "tasks", name) for name, one in stage.tasks.items()},
+        wins=None if stage.wins is None else found(stage.wins, "wins"),
+        toxicity=toxicity,
+    )
 
 
 def absolute_all(paths: tuple[str, ...], keys: Keys, spec: Spec) -> tuple[str, ...]:

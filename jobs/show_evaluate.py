@@ -51,16 +51,17 @@ def task_words(task: TaskConfig) -> str:
 
 
 def table_of(evaluation: Mapping[str, Any], models: Sequence[str]) -> Table:
-    """A line for each figure and a column for each model, intervals below or beside it."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    """A line for each figure of each model, with its interval; models below one another."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in evaluation["rows"]:
-        found.setdefault((row["task"], row["metric"]), {})[row["model"]] = row
+        found.setdefault((row["task"], row["metric"]), []).append(row)
     table = Table(box=None, pad_edge=False)
-    for name in ("task", "metric"):
+    for name in ("task", "metric", "model", "figure (95% interval)"):
         table.add_column(name, overflow="fold")
-    for model in models:
-        table.add_column(model, justify="right")
-    for (task, metric), by_model in found.items():
-        cells = [written(by_model[model]) if model in by_model else "" for model in models]
-        table.add_row(task, metric.replace("_", " "), *cells)
+    table.add_column("items", justify="right")
+    for (task, metric), rows in found.items():
+        rows.sort(key=lambda row: models.index(row["model"]))
+        for number, row in enumerate(rows):
+            what = ("", "") if number else (task, metric.replace("_", " "))
+            table.add_row(*what, row["model"], written(row), f"{row['examples']:,}")
     return table

@@ -172,6 +172,22 @@ def test_content_counts_and_its_place_does_not(spec: LoadSpec, tmp_path: Path) -
     assert fingerprints(planned(spec()))["evaluate"] != before["evaluate"]
 
 
+def test_paths_start_from_the_file_that_names_them(
+    spec: LoadSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    shots = "stages.evaluate.tasks.quiz={shards: a, schema: arc, shots: 1, shots_from: b}"
+    stage = load(str(tmp_path / "x.yaml")).stages["evaluate"]
+    assert isinstance(stage, EvaluateStage) and stage.toxicity and stage.wins
+    assert stage.tasks["quiz"].shards == (str(tmp_path / "quiz.jsonl"),)
+    assert stage.text["verse"].shards == (str(tmp_path / "text.txt"),)
+    assert stage.wins.shards == stage.toxicity.shards == (str(tmp_path / "prompts.jsonl"),)
+    assert stage.toxicity.words == str(tmp_path / "words.txt")
+    stage = load(str(tmp_path / "x.yaml"), [shots]).stages["evaluate"]
+    assert isinstance(stage, EvaluateStage)
+    assert stage.tasks["quiz"].shots_from == ("/b",)  # on the command line: from here
+
+
 def test_the_plan_tells_what_will_be_measured(spec: LoadSpec) -> None:
     text = io.StringIO()
     show(planned(spec()), Console(file=text, width=80))

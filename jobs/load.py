@@ -199,34 +199,6 @@ def serving_with_paths(stage: ServeStage, keys: Keys, spec: Spec) -> ServeStage:
     return replace(stage, filters=filters, feedback=feedback)
 
 
-def evaluation_with_paths(stage: EvaluateStage, keys: Keys, spec: Spec) -> EvaluateStage:
-    """An evaluation with the absolute paths of its texts, tasks, prompts and words."""
-
-    def shards_of(paths: tuple[str, ...], *at: str) -> tuple[str, ...]:
-        return absolute_all(paths, (*keys, *at), spec)
-
-    text = {
-        name: replace(one, shards=shards_of(one.shards, "text", name, "shards"))
-        for name, one in stage.text.items()
-    }
-    tasks = {
-        name: replace(
-            one,
-            shards=shards_of(one.shards, "tasks", name, "shards"),
-            shots_from=shards_of(one.shots_from, "tasks", name, "shots_from"),
-        )
-        for name, one in stage.tasks.items()
-    }
-    wins, toxicity = stage.wins, stage.toxicity
-    if wins is not None:
-        wins = replace(wins, shards=shards_of(wins.shards, "wins", "shards"))
-    if toxicity is not None:
-        words = absolute(toxicity.words, (*keys, "toxicity", "words"), spec)
-        shards = shards_of(toxicity.shards, "toxicity", "shards")
-        toxicity = replace(toxicity, words=words, shards=shards)
-    return replace(stage, text=text, tasks=tasks, wins=wins, toxicity=toxicity)
-
-
 def corpus_with_paths(stage: CorpusStage, keys: Keys, spec: Spec) -> CorpusStage:
     """A corpus with the absolute paths of its sources, its word list and its evaluation sets."""
     words, evaluation = stage.filter.words, stage.decontaminate

@@ -96,6 +96,8 @@ def inputs_of(name: str, stage: AnyStage, facts: Facts) -> dict[str, Any]:
     if isinstance(stage, CorpusStage):
         found = facts.corpora[name]
         texts = {**found.sources, "decontaminate": found.evaluation}
+    elif isinstance(stage, EvaluateStage):
+        texts = dict(facts.evaluations.get(name, {}))
     elif isinstance(stage, ExampleStage):
         texts = {f"data.{number}": one for number, one in enumerate(facts.examples[name])}
     elif reads_data(stage):

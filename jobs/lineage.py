@@ -185,7 +185,7 @@ def of_spec(file: str, stage: str | None, overrides: list[str]) -> Path:
     wanted = [one for one in stages if stage in (None, one.name)]
     if not wanted:
         raise ArtifactError(
-            f"{file}: {f'stage {stage!r}' if stage else 'no stage'} is not finished as the spec "
+            f"{file}: {f'stage {stage!r} is not' if stage else 'no stage is'} finished as the spec "
             f"has it now; first run\n{spec.command('run')}"
         )
     folder = wanted[-1].folder

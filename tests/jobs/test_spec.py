@@ -124,8 +124,8 @@ stages:
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
         "x.yaml:8: stages.tokenizer.kind: 'tokeniser' is not allowed; did you mean 'tokenizer'? "
-        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, evaluate, "
-        "serve, import, export, sweep, scaling",
+        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, evaluate, serve, "
+        "import, export, sweep, scaling",
         "x.yaml:8: stages.tokenizer.model: 'unigrm' is not allowed; did you mean 'unigram'? "
         "must be one of unigram, bpe, char, word",
         "x.yaml:11: stages.pretrain.tokenizer: 'tokenise' is not a stage of this file; "
@@ -263,12 +263,16 @@ def typos(file: Path) -> Iterator[Typo]:
                 yield Typo(file, key.value, broken, start.line + 1, edited)
 
 
+EVALUATED = ("evaluate", "preferred")
+"""Names of an evaluation and of a task in it."""
+
+
 def is_named_by_nobody(typo: Typo) -> bool:
-    """The last stages and a source may be called anything."""
+    """The last stages, a source and a task may be called anything."""
     last = (
         ("dpo", "ppo")
         if typo.file.stem == "chat"
-        else ("generate", "python", "ladder", "export", "transformer", "text")
+        else ("generate", "python", "ladder", "export", "transformer", "text", *EVALUATED)
     )
     return typo.key in (*last, "serve")
 

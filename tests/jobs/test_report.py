@@ -48,8 +48,8 @@ def test_the_story_is_told_in_sentences_from_what_the_stages_left(folder: Path) 
         "Of 1,000 documents 900 were kept; most others were dropped for exact duplicate (70), "
         "language (30); 2.5 MB are left to train on.",
         "A tokenizer of 512 tokens cuts the text into pieces of 2.50 bytes on average.",
-        "A decoder of 2 layers and 1M parameters was trained on 1M tokens in 20 steps; a byte of "
-        "held-out text cost 4 bits at first and 2 in the end.",
+        "A decoder of 2 layers and 1M parameters was trained on 1M tokens in 20 steps; the bits "
+        "that a byte of held-out text costs went from 4 to 2.",
         "It learned to answer from conversations in 20 steps; the loss on held-out answers went "
         "from 3.5 to 2.5.",
         "A reward model learned from comparisons in 20 steps; it knows the better answer in 75% "
@@ -81,7 +81,7 @@ def test_a_page_needs_nothing_else(folder: Path) -> None:
     page = Reader(html)
     assert POLICY in html
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
-    assert all(link.startswith("#") for link in page.links)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
 
 
 @pytest.mark.usefixtures("undrawn")

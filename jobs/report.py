@@ -8,6 +8,7 @@ its place.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -83,7 +84,7 @@ def sections_of(run: RunSeen) -> Iterator[tuple[str, str]]:
     """Every section by its name, those of stages in the order in which they run."""
     for one in run.stages:
         if one.folder:
-            yield one.name, part(one.name, lambda one=one: stage_section(run, one))
+            yield one.name, part(one.name, partial(stage_section, run, one))
     more: Mapping[str, Callable[[RunSeen], Iterable[str]]] = {
         "Who answers what": answers_section,
         "Evaluation": evaluations,
@@ -93,7 +94,7 @@ def sections_of(run: RunSeen) -> Iterator[tuple[str, str]]:
         "Spec": spec_section,
     }
     for name, make in more.items():
-        if content := part(name, lambda make=make: make(run)):
+        if content := part(name, partial(make, run)):
             yield f" {name}", f"<h2>{name}</h2>\n{content}"  # no stage begins with a blank
 
 
@@ -191,5 +192,5 @@ def evaluations(run: RunSeen) -> Iterator[str]:
     for one in run.stages:
         found = read_json(one.folder / EVALUATION, troubles) if one.folder else None
         if found is not None:
-            yield part(f"Evaluation by {one.name}", lambda found=found: evaluation_section(found))
+            yield part(f"Evaluation by {one.name}", partial(evaluation_section, found))
     yield from (notice("Evaluation", text) for text in troubles)

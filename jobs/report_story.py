@@ -108,15 +108,15 @@ def pretrain(seen: Seen) -> str:
     text = f"A {shape} and {quantity(parameters)} parameters was trained"
     text += f" on {quantity(tokens)} tokens" if tokens else ""
     text = text.replace("A encoder", "An encoder") + steps(seen)
-    bits = change(seen, "bpb", "a byte of held-out text cost {} bits at first and {} in the end")
-    loss = change(seen, "loss", "the loss on held-out text went from {} to {}")
+    bits = change(seen, "bpb", "the bits that a byte of held-out text costs {}")
+    loss = change(seen, "loss", "the loss on held-out text {}")
     return sentence(text, bits or loss)
 
 
 def sft(seen: Seen) -> str:
     """How it learned to answer."""
     text = "It learned to answer from conversations" + steps(seen)
-    return sentence(text, change(seen, "loss", "the loss on held-out answers went from {} to {}"))
+    return sentence(text, change(seen, "loss", "the loss on held-out answers {}"))
 
 
 def reward(seen: Seen) -> str:
@@ -148,7 +148,7 @@ def ppo(seen: Seen) -> str:
     away = points(seen.log, trained("kl")).last
     if at.first is None or at.last is None:
         return ""
-    found = f"the reward of its answers went from {label(at.first)} to {label(at.last)}"
+    found = f"the reward of its answers {went(at.first, at.last)}"
     found += f", {label(away)} nats away from where it began" if away is not None else ""
     return sentence("PPO let it find out which answers earn most" + steps(seen), found)
 
@@ -177,7 +177,13 @@ def change(seen: Seen, key: str, words: str) -> str:
     at = points(seen.log, held_out(key))
     if at.first is None or at.last is None or len(at.steps) < 2:
         return ""
-    return words.format(label(at.first), label(at.last))
+    return words.format(went(at.first, at.last))
+
+
+def went(first: float, last: float) -> str:
+    """`went from 3.5 to 2.5`, or that nothing is seen of it."""
+    began, ended = label(first), label(last)
+    return f"stayed at {began}" if began == ended else f"went from {began} to {ended}"
 
 
 def sentence(*parts: str) -> str:

@@ -76,15 +76,21 @@ def cut(value: Any) -> str:
 
 def environment_section(run: RunSeen) -> Iterator[str]:
     """The machine, and the versions that made each stage."""
-    machine = mapping(run.record.get("machine"))
-    rows = [
-        [name, size_of(float(value)) if name == "memory" else str(value)]
-        for name, value in machine.items()
-        if isinstance(value, int | float | str)
-    ]
+    rows = [[name, machine_fact(name, value)] for name, value in machine_of(run).items()]
     rows += [[name, value] for name, value in computed_on(run)]
     rows += [[package, version] for package, version in versions(run).items()]
     yield table(("what", "which"), rows, 2, "environment")
+
+
+def machine_of(run: RunSeen) -> dict[str, Any]:
+    """What run.json tells of the machine that drove it."""
+    told = mapping(run.record.get("machine"))
+    return {name: value for name, value in told.items() if isinstance(value, int | str)}
+
+
+def machine_fact(name: str, value: Any) -> str:
+    """A figure of a machine for people."""
+    return size_of(value) if name == "memory" and isinstance(value, int) else str(value)
 
 
 def computed_on(run: RunSeen) -> Iterator[tuple[str, str]]:

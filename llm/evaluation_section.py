@@ -71,7 +71,8 @@ def task_part(task: str, metric: str, rows: Sequence[Row]) -> Iterator[str]:
 
 def about(row: Row, low: float, high: float) -> str:
     """`In bits per byte, lower is better; drawn from 1.9 to 2.3.`"""
-    unit = f"In {row['unit']}, " if row.get("unit") and row["unit"] not in SHARES else ""
+    plain = row.get("unit") in (None, "", row["metric"], *SHARES)
+    unit = "" if plain else f"In {row['unit']}, "
     better = f"{row['better']} is better; " if row.get("better") else ""
     text = f"{unit}{better}drawn from {told(low, row)} to {told(high, row)}."
     return text[0].upper() + text[1:]

@@ -9,7 +9,8 @@ system says; colours are variables, so that drawings follow.
 import re
 from html import escape
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""Pictures may lie in the page itself: llm/layer_plots.py's do."""
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --soft: #59636e; --line: #d1d9e0;

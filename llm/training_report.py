@@ -240,9 +240,10 @@ def side_by_side(answers: Sequence[Answered]) -> Iterator[str]:
 
 
 def text_figure(prompt: str, texts: Iterable[tuple[str, str]]) -> str:
-    """A prompt, and texts side by side where there is room."""
+    """A prompt, and texts side by side where there is room; one of blanks is shown as nothing."""
     cards = "".join(
-        f'<div><figcaption>{shown(name)}</figcaption><pre dir="auto">{shown(text)}</pre></div>'
+        f"<div><figcaption>{shown(name)}</figcaption>"
+        f'<pre dir="auto">{shown(text) if text.strip() else ""}</pre></div>'
         for name, text in texts
     )
     question = f'<figcaption class="question" dir="auto">{shown(prompt)}</figcaption>'

@@ -37,10 +37,18 @@ def held_out(*values: Event) -> list[Event]:
     return [{"event": "validation", "step": step, **value} for step, value in pairs]
 
 
+def statistics(step: int) -> Event:
+    """Figures of two layers."""
+    figures = ("gradient", "update", "weight", "rms", "largest")
+    layers = [{"layer": str(at), **dict.fromkeys(figures, 0.1 * step + at)} for at in range(2)]
+    return {"event": "statistics", "step": step, "layers": layers}
+
+
 LOGS: dict[str, list[Event]] = {
     "pretrain": [
         *training({"loss": 6.0, **COMMON}, {"loss": 3.0, **COMMON}, 3600.0),
         *held_out({"loss": 6.0, "bpb": 4.0}, {"loss": 3.0, "bpb": 2.0}),
+        *(statistics(step) for step in (5, 10, 15, 20)),
         {"event": "sample", "step": 10, "prompt": "The king", "text": " sat on a wall"},
         {"event": "sample", "step": 20, "prompt": "The king", "text": " had a great fall"},
     ],

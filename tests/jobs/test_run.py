@@ -102,6 +102,9 @@ def test_the_whole_recipe_runs_once_and_only_what_changed_runs_again(
     for stage in ("pretrain", "sft", "reward", "ppo"):
         assert "<svg" in (artifact(spec, stage) / "report.html").read_text()
         assert list((artifact(spec, stage) / "tensorboard").glob("events.*"))
+    report = (spec.folder / "report.html").read_text()
+    assert all(f"<h2>{stage}" in report for stage in ("pretrain", "sft", "reward", "ppo"))
+    assert "PPO let it find out" in report and "cannot be shown" not in report
     lines = map(json.loads, (spec.folder / "log.jsonl").read_text().splitlines())
     assert {one["stage"] for one in lines} == {"pretrain", "sft", "reward", "ppo"}
     for stage in ("sft", "ppo"):

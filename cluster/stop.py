@@ -57,7 +57,7 @@ def heard(handler: Callable[..., None]) -> Iterator[None]:
         yield
     finally:
         for number, known in before.items():
-            signal.signal(number, known)
+            signal.signal(number, known or signal.SIG_DFL)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def init(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Ask five questions, look at the text and the machine, and write a spec that fits."""
+    """Ask a few questions, look at the text and the machine, and write a spec that fits."""
     with told_plainly("asks anew; nothing was written"):
         from jobs.init import Wishes
         from jobs.init import init as ask_and_write

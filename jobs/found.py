@@ -31,8 +31,8 @@ from llm.shards import Shard, Unit, format_of, in_parallel, list_units
 MOST_HEADS = 300
 """Files of one suffix that are opened; of more, as many spread over all of them."""
 
-UNITS, DOCUMENTS = 16, 200
-"""Portions that a sample is drawn from, and documents of each."""
+UNITS, SAMPLE_BYTES = 16, 3 << 20
+"""Portions that a sample is drawn from, and bytes of text in all of them."""
 
 PYDOC_SOURCE_DOCUMENTS = 7_000
 
@@ -317,19 +317,33 @@ def sampled(
     step = -(-len(units) // UNITS)
     sample: list[str] = []
     shares = []
-    for unit in units[step // 2 :: step]:
-        found = list(islice(read_documents(unit, config, damages.append), DOCUMENTS))
+    chosen = units[step // 2 :: step]
+    for unit in chosen:
+        found = documents_in(unit, config, damages, SAMPLE_BYTES // len(chosen))
         sample += [document.text for document in found]
-        shares.append((found, seen_of(unit, found)))
+        shares.append((found, seen_of(unit, found, SAMPLE_BYTES // len(chosen))))
     seen = sum(part for _, part in shares)
     texts = sum(len(text.encode()) for text in sample)
     whole = sum(unit.bytes for unit in units) / max(1, seen)
     return sample, round(texts * whole), max(1, round(len(sample) * whole))
 
 
-def seen_of(unit: Unit, found: list[Document]) -> float:
+def documents_in(
+    unit: Unit, config: TextConfig, damages: list[Damage], most: int
+) -> list[Document]:
+    """The first documents of a unit, up to so many bytes."""
+    found, size = [], 0
+    for document in read_documents(unit, config, damages.append):
+        found.append(document)
+        size += len(document.text.encode())
+        if size >= most:
+            break
+    return found
+
+
+def seen_of(unit: Unit, found: list[Document], most: int) -> float:
     """Bytes of a unit that were read for these documents."""
-    if len(found) < DOCUMENTS:
+    if sum(len(one.text.encode()) for one in found) < most:
         return unit.bytes
     last = found[-1]
     if unit.format == "parquet":

@@ -1,4 +1,4 @@
-"""`python -m jobs init`: five questions, a look at the data and the machine, a spec that fits.
+"""`python -m jobs init`: a few questions, a look at the data and the machine, a spec that fits.
 
     answers -> look (jobs/found.py) -> sizes (jobs/sized.py) -> draft (jobs/draft.py) -> check, plan
 

@@ -200,6 +200,10 @@ class Watch:
         self.say(f"  {shortened(text, width)}", style="italic")
 
 
+SPINNER = 3
+"""Columns that turn, before a line of `telling`."""
+
+
 @contextmanager
 def telling(console: Console, first: str) -> Iterator[Callable[[str], None]]:
     """A way to say how far a stage is: one live line on a terminal, a few plain ones elsewhere."""
@@ -211,7 +215,7 @@ def telling(console: Console, first: str) -> Iterator[Callable[[str], None]]:
             log.flush()
         return
     with console.status(first) as status:
-        yield lambda text: status.update(Text(text))
+        yield lambda text: status.update(Text(shortened(text, console.width - SPINNER)))
 
 
 class Log:

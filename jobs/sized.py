@@ -177,18 +177,27 @@ def cut(text: Text, flops: float) -> Cutting:
     room for the characters that occur.
     """
     most = 4096 if flops < 2e14 else 8192 if flops < 1e16 else 16384 if flops < 1e18 else 32768
-    usual = 2.5 * math.sqrt(text.bytes) * (1.5 if is_wide(text.sample) else 1)
-    vocab = min(most, 2 ** round(math.log2(usual)))
-    coverage = 0.9995
-    needed = characters_for(text.sample, coverage)
-    if 256 + needed > vocab:
-        coverage = 0.995 if text.bytes > 200_000 else 0.98
-        needed = characters_for(text.sample, coverage)
-    vocab = max(512, vocab, 256 * math.ceil((300 + 1.5 * needed) / 256))
+    wide = is_wide(text.sample)
+    usual = 2.5 * math.sqrt(text.bytes) * (1.5 if wide else 1)
+    vocab = max(512, min(most * (2 if wide else 1), 2 ** round(math.log2(usual))))
+    for coverage in COVERAGES:
+        needed = room_for(characters_for(text.sample, coverage))
+        if needed <= vocab:
+            break
+    vocab = max(vocab, needed)
     if text.bytes < max(TINY, BYTES_PER_ENTRY * vocab):
         kinds = len(set("".join(text.sample)))
         return Cutting(text.bytes / bytes_per_character(text.sample), kinds + 16, 1.0, True)
     return Cutting(text.bytes / bytes_per_token(text.sample, vocab), vocab, coverage, False)
+
+
+COVERAGES = (0.9995, 0.998, 0.995, 0.99, 0.98)
+"""Shares of the characters that get a token of their own; the others are spelt in bytes."""
+
+
+def room_for(characters: int) -> int:
+    """A vocabulary with so many characters, the bytes, and longer tokens as well."""
+    return 256 * math.ceil((300 + 1.4 * characters) / 256)
 
 
 def characters_for(sample: Iterable[str], coverage: float) -> int:

@@ -26,6 +26,8 @@ from jobs.load import load
 from jobs.machine import Machine, gpu_memories
 from jobs.plan import resolve
 from jobs.planned import Plan
+from jobs.rules import RESERVED_TOKENS
+from jobs.sized import characters_for
 from jobs.spec import PretrainStage, TokenizerStage
 from llm.errors import DataError, SpecError
 from llm.filesystem import find
@@ -291,6 +293,24 @@ def test_specs_for_real_data_pass_check_and_plan(
     sets = {"chats": chats, "comparisons": compared} if purpose == "chat" else {}
     plan, _ = made(str(shared_data / place), purpose=purpose, minutes="5", **sets)
     assert plan.by_name["pretrain"].kind == "pretrain"
+
+
+@pytest.mark.parametrize("name", ["poetry_tang.jsonl.gz", "xiyouji.txt", "tech_docs_zh.jsonl.gz"])
+def test_the_vocabulary_has_room_for_the_characters_of_all_the_text(
+    name: str, shared_data: Path
+) -> None:
+    path = shared_data / "a_pretrain" / "zh" / name
+    plan, _ = made(str(path))
+    tokenizer = plan.by_name["tokenizer"].stage
+    assert isinstance(tokenizer, TokenizerStage)
+    text = path.read_text() if name.endswith("txt") else gzip.decompress(path.read_bytes()).decode()
+    documents = (
+        [text]
+        if name.endswith("txt")
+        else [json.loads(row)["text"] for row in text.split("\n") if row]
+    )
+    needed = characters_for(documents, tokenizer.coverage)
+    assert needed + 256 + RESERVED_TOKENS < tokenizer.vocab_size
 
 
 def test_schemas_of_real_rows_are_recognised(shared_data: Path) -> None:

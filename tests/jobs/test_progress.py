@@ -180,6 +180,16 @@ def test_how_far_a_stage_is_stands_in_a_line_as_it_is(terminal: bool) -> None:
     assert terminal or text == "read 3/40 portions of a[b]\n"
 
 
+def test_how_far_a_stage_is_keeps_to_one_line_of_a_narrow_terminal() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=30, force_terminal=True, color_system=None)
+    with telling(console, "reading") as say:
+        say("读到第三份，共四十份；蛋头先生坐在墙上，蛋头先生跌了一大跤")
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
+    [line] = {one.lstrip("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ").rstrip() for one in drawn.split("\n") if "读到" in one}
+    assert line.endswith("...") and cell_len(line) <= 27
+
+
 def test_an_event_nobody_shows_is_no_error() -> None:
     assert shown({"event": "checkpoint", "step": 1, "path": "x"}) == ""
 

@@ -48,8 +48,8 @@ class Desks:
         """See `llm.examinee.Ask`."""
         portions = dealt(items, PORTIONS[verb], len(self.actors))
         found: list[Any] = [None] * len(items)
-        idle, busy, waiting = list(self.actors), {}, list(portions)
-        done = 0
+        idle, waiting, done = list(self.actors), list(portions), 0
+        busy: dict[ray.ObjectRef, tuple[Any, list[int]]] = {}
         while waiting or busy:
             while waiting and idle:
                 actor, numbers = idle.pop(), waiting.pop(0)

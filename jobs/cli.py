@@ -348,6 +348,21 @@ def top(
 
 
 @app.command()
+def report(
+    target: Annotated[
+        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Write report.html of a run, finished or not: its story, plots, costs, lineage."""
+    with told_plainly():
+        from jobs.report import write_run_report
+        from jobs.top import folder_of
+
+        typer.echo(write_run_report(folder_of(target, overrides or [])))
+
+
+@app.command()
 def schema(
     format: Annotated[
         Literal["json", "markdown"], typer.Option(help="For editors, or for people to read.")

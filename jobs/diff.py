@@ -49,7 +49,7 @@ class Absent:
 ABSENT = Absent()
 
 
-NOTHING = (ABSENT, None, "", [], (), {})
+NOTHING: tuple[Any, ...] = (ABSENT, None, "", [], (), {})
 """Values of which none differs from another, each being nothing."""
 
 
@@ -93,8 +93,8 @@ def compare(a: Run, b: Run) -> list[Difference]:
     for name in dict.fromkeys([*a, *b]):
         one, other = a.get(name), b.get(name)
         if one is None or other is None or one.kind != other.kind:
-            kinds = [view.kind if view else ABSENT for view in (one, other)]
-            found.append(Difference("stage", name, "", *kinds))
+            kind_a, kind_b = (view.kind if view else ABSENT for view in (one, other))
+            found.append(Difference("stage", name, "", kind_a, kind_b))
         else:
             found += compare_stages(name, one, other)
     return found

@@ -14,7 +14,7 @@ from jobs.found import Source, Text
 from jobs.found_rows import RowSet
 from jobs.load import output
 from jobs.machine import Machine
-from jobs.sized import Sizes
+from jobs.sized import GOOD_PASSES, MOST_PASSES, Sizes
 from jobs.spec import PYDOC
 from llm.errors import DataError
 from llm.filesystem import is_uri
@@ -171,7 +171,7 @@ def cluster(draft: Draft) -> Iterator[str]:
     machine = draft.machine
     yield ""
     yield "cluster:"
-    yield f"  workers: {machine.workers:<20}# processes that train one model together"
+    yield f"  workers: {machine.workers:<19}# processes that train one model together"
     if machine.gpus:
         yield "  gpus_per_worker: 1"
 
@@ -259,8 +259,9 @@ def pretrain(draft: Draft, cleaned: bool) -> list[str]:
     """The model and its training."""
     sizes = draft.sizes
     tokens = quantity(sizes.steps * sizes.batch * sizes.context)
+    enough = "; more teach nothing" if sizes.passes > 0.95 * MOST_PASSES else ""
     family = "family: encoder, " if draft.purpose == "fill" else ""
-    rest = ", dropout: 0.1" if sizes.passes > 2 * 8 else ""
+    rest = ", dropout: 0.1" if sizes.passes > 2 * GOOD_PASSES else ""
     model = f"{{{family}depth: {sizes.depth}, context: {sizes.context}{rest}}}"
     lines = ["pretrain:", "  kind: pretrain", "  tokenizer: tokenizer"]
     lines += ["  corpus: corpus"] if cleaned else []
@@ -268,7 +269,7 @@ def pretrain(draft: Draft, cleaned: bool) -> list[str]:
         f"  # {quantity(sizes.parameters)} parameters; deeper: no, for {sizes.why}",
         f"  model: {model}",
         f"  batch: {sizes.batch:<21}# rows of {sizes.context} tokens in an update",
-        f"  steps: {sizes.steps:<21}# {tokens} tokens, about {sizes.passes:.2g} passes",
+        f"  steps: {sizes.steps:<21}# {tokens} tokens, about {sizes.passes:.2g} passes{enough}",
         f"  prompt: {prompt(draft)}   # continued at every validation, for you to watch",
     ]
     return lines

@@ -101,8 +101,8 @@ def texts_of(work: Work) -> "dict[Keys, tuple[str, ...]]":
             found["stages", name, "sources", source, "shards"] = config.shards
     for number, one in enumerate(data_sets(stage)):
         found["stages", name, "data", number, "shards"] = one.shards
-    for place, config in measured_on(stage).items():
-        found["stages", name, *place, "shards"] = config.shards
+    for place, measured in measured_on(stage).items():
+        found["stages", name, *place, "shards"] = measured.shards
     return {keys: local for keys, shards in found.items() if (local := on_disk(shards))}
 
 

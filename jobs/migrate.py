@@ -14,7 +14,7 @@ import yaml
 
 from jobs.load import built
 from jobs.versions import OLD, VERSION
-from jobs.yaml_source import Keys, parsed, read_text
+from jobs.yaml_source import Keys, Place, parsed, read_text
 from llm.errors import SpecError
 from llm.files import write_atomic
 
@@ -41,11 +41,9 @@ def migrated(text: str, file: str) -> str:
     """The text as this version writes it; SpecError if that would not be a valid spec."""
     source, places = parsed(text, file), spans(text)
     edits = {
-        places[found.keys]: replacement(
-            text, places[found.keys], found.now, str(source.place(found.keys))
-        )
+        places[keys]: replacement(text[slice(*places[keys])], now, source.place(keys))
         for old in OLD
-        for found in old.find(source.values)
+        for keys, now in old.find(source.values)
     }
     edited = with_edits(text, edits)
     built(parsed(edited, file), file, ())  # edits keep lines, so a message has those of the file
@@ -54,12 +52,11 @@ def migrated(text: str, file: str) -> str:
     return with_version(edited)
 
 
-def replacement(text: str, span: Span, now: str, place: str) -> str:
-    """What takes the place of a value; SpecError if it is more than a value."""
-    if text[span[0]] in "&!":
+def replacement(written: str, now: str, place: Place) -> str:
+    """What takes the place of a value; SpecError if more than a value is written there."""
+    if written.startswith(("&", "*")):
         raise SpecError(
-            f"{place}: {text[slice(*span)]!r} has an anchor, which only you know how to move; "
-            f"write {now} by hand"
+            f"{place}: {written!r} has an anchor, which other places may use; write {now} by hand"
         )
     return now
 
@@ -74,6 +71,7 @@ def with_edits(text: str, edits: dict[Span, str]) -> str:
 def with_version(text: str) -> str:
     """The text with `version` as its first key."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode), "the loader has taken it"
     start, said = root.start_mark.index, f"version: {VERSION}"
     if root.flow_style:
         return f"{text[: start + 1]}{said}, {text[start + 1 :].lstrip(' ')}"
@@ -99,10 +97,8 @@ def spans_in(node: Any, keys: Keys) -> Iterator[tuple[Keys, Span]]:
 
 def unified(before: str, after: str, file: str) -> str:
     """What changes, as patch reads it."""
-    lines = [text.splitlines(keepends=True) for text in (before, after)]
-    return "".join(
-        difflib.unified_diff(*lines, fromfile=file, tofile=f"{file} (version {VERSION})")
-    )
+    old, new = (text.splitlines(keepends=True) for text in (before, after))
+    return "".join(difflib.unified_diff(old, new, file, f"{file} (version {VERSION})"))
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -14,7 +14,9 @@ from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
 from jobs.perform_align import align, ppo, report
 from jobs.perform_evaluate import evaluate
+from jobs.planned import Plan
 from jobs.progress import telling
+from jobs.report_read import EVALUATION, listed, mapping, read_json
 from jobs.spec import (
     CorpusStage,
     ExportStage,
@@ -242,8 +244,16 @@ def lineage(work: Work) -> list[Step]:
         if one.fingerprint and one.identity in wanted:
             wanted |= set(one.parents.values())
             spec = as_json(one.stage or one.written)
-            found.append(Step(one.name, one.kind, one.identity, spec, one.metrics, one.data))
+            rows = results_of(work.plan, one.name)
+            found.append(Step(one.name, one.kind, one.identity, spec, one.metrics, one.data, rows))
     return found[::-1]
+
+
+def results_of(plan: Plan, model: str) -> list[Mapping[str, Any]]:
+    """What finished stages of the run have measured of a model."""
+    made = [one.folder for one in plan.stages if one.folder and one.status == "cached"]
+    read = [mapping(read_json(folder / EVALUATION, [])) for folder in made]
+    return [row for one in read for row in listed(one.get("rows")) if row.get("model") == model]
 
 
 def make_sweep(work: Work) -> Metrics:

@@ -147,6 +147,7 @@ def counts(index: dict[str, Any]) -> str:
 
 def report(work: Work) -> None:
     """Plots of a training, and what each model on the way to it answers."""
+    from llm.answers import NAME as ANSWERS
     from llm.answers import answer_all
     from llm.training_report import write_report
 
@@ -157,5 +158,6 @@ def report(work: Work) -> None:
         folders = {one.name: one.folder for one in work.models if one.folder}
         folders[work.stage.name] = work.folder
         answers = answer_all(folders, prompts, getattr(stage, "answer_tokens", 64))
+        write_json(work.folder / ANSWERS, answers)
     title = f"{work.plan.spec.name}: {work.stage.name}"
     work.say(f"with plots: {write_report(work.folder, title, answers)}")

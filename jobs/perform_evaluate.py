@@ -115,7 +115,11 @@ def of_texts(work: Work, stage: EvaluateStage) -> Finds:
                 texts[f"{stage.corpus}-{source}"] = of_corpus(str(folder), source)
     for name, config in texts.items():
         documents = cache(partial(measured_documents, config))
-        yield name, lambda folder, ask, documents=documents: text(ask, folder, documents())
+
+        def find(folder: Path, ask: Any, documents: Any = documents) -> Any:
+            return text(ask, folder, documents())
+
+        yield name, find
 
 
 def of_tasks(work: Work, stage: EvaluateStage) -> Finds:
@@ -196,7 +200,11 @@ def of_associations(work: Work, stage: EvaluateStage) -> Finds:
     from llm.measuring import associations
 
     for name, probe in lists_of(stage.associations).items():
-        yield name, lambda folder, ask, probe=probe: associations(ask, folder, probe)
+
+        def find(folder: Path, ask: Any, probe: Any = probe) -> Any:
+            return associations(ask, folder, probe)
+
+        yield name, find
 
 
 def prompts_of(config: PromptsConfig, work: Work) -> Any:
@@ -225,12 +233,11 @@ def of_wins(work: Work, stage: EvaluateStage) -> Iterator[Measurement]:
         from llm.measuring import wins
 
         prompts = prompts_of(config, work)
-        folders = [folder_of(work, name) for name in (stage.from_, other)]
-        for folder in folders:
+        own, others = folder_of(work, stage.from_), folder_of(work, other)
+        for folder in (own, others):
             if folder not in answers:
                 answers[folder] = answers_of(folder, ask, config, prompts)
-        judge = judge_of(work, config, ask)
-        return wins(prompts, *(answers[folder] for folder in folders), judge)
+        return wins(prompts, answers[own], answers[others], judge_of(work, config, ask))
 
     for other in stage.models[1:]:
         yield Measurement(f"wins-over-{other}", stage.from_, partial(find, other))

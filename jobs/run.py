@@ -17,6 +17,8 @@ from jobs.facts import Facts, gather, refresh
 from jobs.feedback import TRIES, take
 from jobs.plan import resolve
 from jobs.planned import Plan, StagePlan
+from jobs.report import reported
+from jobs.run_record import write_record
 from jobs.spec import Spec
 from jobs.stage_run import perform
 from llm.errors import DataError, Stopped
@@ -36,9 +38,10 @@ def run(spec: Spec) -> None:
     facts = gather_and_keep(spec)
     write_atomic(spec.folder / "spec.yaml", Path(spec.origin.file).read_bytes())
     names = [one.name for one in resolve(spec, facts).stages if one.status != "on demand"]
-    with ExitStack() as stack:
+    with reported(spec.folder, console), ExitStack() as stack:
         for name in names:
             plan = resolve(spec, refresh(facts, spec))
+            write_record(plan, began)
             stage = plan.by_name[name]
             console.rule(f"[bold]{name}", align="left")
             if stage.cached:
@@ -49,6 +52,7 @@ def run(spec: Spec) -> None:
                     perform(plan, stage, console, stack)
                 except KeyboardInterrupt:
                     raise Stopped(broken_off(stage)) from None
+        write_record(resolve(spec, refresh(facts, spec)), began)
     finish(resolve(spec, refresh(facts, spec)), console, time.time() - began)
 
 

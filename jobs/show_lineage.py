@@ -18,7 +18,7 @@ from jobs.spec import REFERENCES, Stage
 from llm.metrics import duration, size_of
 from llm.model_card import FIGURES, shown
 
-NOTHING = (None, "", [], {})
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 """What is said by saying nothing."""
 
 SHOWN_FILES = 3

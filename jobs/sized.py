@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from cluster.config import ClusterConfig
 from jobs import auto
@@ -36,12 +37,24 @@ CORPUS_SPEED = 2e6
 LEAST_PRETRAIN = 0.4
 """Share of the time; the rest is for learning to answer."""
 
-TINY = 20_000
-"""Bytes of text below which a token is a character."""
+TINY, BYTES_PER_ENTRY = 20_000, 30
+"""Bytes of text, and for each entry of a vocabulary, below which a token is a character: 71 kB of
+Chinese give 3,778 entries."""
 
 MEMORY_SHARE = 0.5
 DPO_COST = 4 / 3
 """Of a token, in those of pretraining: the reference reads it, too."""
+
+
+class Cutting(NamedTuple):
+    """How text becomes tokens."""
+
+    tokens: float
+    """In the text, about."""
+    vocab: int
+    coverage: float
+    characters: bool
+    """Whether each is a token."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +86,22 @@ def sizes(
     text: Text, sets: Sequence[RowSet], family: str, seconds: float, machine: Machine, corpus: bool
 ) -> Sizes:
     """The largest model whose training is worth its time."""
-    tokens_of_text, vocab, coverage = cut(text, seconds * machine.flops)
-    context = context_of(text, sets, tokens_of_text, seconds * machine.flops)
+    cutting = cut(text, seconds * machine.flops)
+    context = context_of(text, sets, cutting.tokens, seconds * machine.flops)
     cleaning = corpus * text.bytes / (CORPUS_SPEED * machine.cores)
     ahead = STAGE_SECONDS * (3 + len(sets) + corpus) + cleaning
     left = max(seconds - ahead, seconds / 2)
     best: Sizes | None = None
     why = "the largest there is"
     for depth in DEPTHS:
-        tried = sized(depth, family, text, sets, left, machine, (vocab, coverage, context))
+        tried = sized(depth, family, text, sets, left, machine, cutting, context)
         if best is not None:
             why = too_large(tried, best, text, left, machine)
             if why:
                 break
         best = tried
     assert best is not None
-    return replace(best, why=why, seconds=best.seconds + ahead, characters=text.bytes < TINY)
+    return replace(best, why=why, seconds=best.seconds + ahead)
 
 
 def sized(
@@ -98,14 +111,15 @@ def sized(
     sets: Sequence[RowSet],
     seconds: float,
     machine: Machine,
-    cutting: tuple[int, float, int],
+    cutting: Cutting,
+    context: int,
 ) -> Sizes:
     """A model of this depth, trained for as long as there is time and text."""
-    vocab, coverage, context = cutting
+    vocab = cutting.vocab
     model = auto.model(ModelConfig(depth=depth, context=context, family=family))  # type: ignore[arg-type]
     flops = flops_per_token(model, vocab)
     per_second = machine.flops / flops
-    in_text = max(1.0, text.bytes / bytes_per_token(text.sample, vocab))
+    in_text = max(1.0, cutting.tokens)
     epochs = epochs_of(sets, vocab, text, seconds * per_second)
     answering = tokens_to_answer(sets, vocab, text, epochs) / per_second
     time = max(seconds - answering, LEAST_PRETRAIN * seconds)
@@ -123,9 +137,9 @@ def sized(
     machines = ClusterConfig(workers=machine.workers, gpus_per_worker=1 if machine.gpus else 0)
     memory = worker_memory(told, model, vocab, machines, machine.instructions)
     return Sizes(
-        characters=False,
+        characters=cutting.characters,
         vocab=vocab,
-        coverage=coverage,
+        coverage=cutting.coverage,
         context=context,
         depth=depth,
         batch=told.batch,
@@ -156,15 +170,12 @@ def too_large(tried: Sizes, best: Sizes, text: Text, seconds: float, machine: Ma
 # -- tokens ----------------------------------------------------------------------------------------
 
 
-def cut(text: Text, flops: float) -> tuple[float, int, float]:
-    """Tokens in the text, size of the vocabulary and its coverage of characters.
+def cut(text: Text, flops: float) -> Cutting:
+    """The vocabulary that suits a text and the time.
 
     About 2.5 tokens for the root of a byte (4,096 of 2.4 MB), as many as the time pays for, and
     room for the characters that occur.
     """
-    if text.bytes < TINY:
-        kinds = len(set("".join(text.sample)))
-        return text.bytes / bytes_per_character(text.sample), kinds + 16, 1.0
     most = 4096 if flops < 2e14 else 8192 if flops < 1e16 else 16384 if flops < 1e18 else 32768
     usual = 2.5 * math.sqrt(text.bytes) * (1.5 if is_wide(text.sample) else 1)
     vocab = min(most, 2 ** round(math.log2(usual)))
@@ -174,7 +185,10 @@ def cut(text: Text, flops: float) -> tuple[float, int, float]:
         coverage = 0.995 if text.bytes > 200_000 else 0.98
         needed = characters_for(text.sample, coverage)
     vocab = max(512, vocab, 256 * math.ceil((300 + 1.5 * needed) / 256))
-    return text.bytes / bytes_per_token(text.sample, vocab), vocab, coverage
+    if text.bytes < max(TINY, BYTES_PER_ENTRY * vocab):
+        kinds = len(set("".join(text.sample)))
+        return Cutting(text.bytes / bytes_per_character(text.sample), kinds + 16, 1.0, True)
+    return Cutting(text.bytes / bytes_per_token(text.sample, vocab), vocab, coverage, False)
 
 
 def characters_for(sample: Iterable[str], coverage: float) -> int:
@@ -199,12 +213,10 @@ def is_wide(sample: Sequence[str]) -> bool:
 
 
 def bytes_per_token(sample: Sequence[str], vocab: int) -> float:
-    """As such vocabularies cut such text: 3.6 of English with 4,096, 4.4 of Chinese with 8,192."""
-    if vocab < 400:
-        return bytes_per_character(sample)
+    """As measured: 1.8, 2.7, 3.4 of English with 512, 2,048, 4,096; 4.0 of Chinese with 6,144."""
     if is_wide(sample):
-        return 4.4 + 0.5 * math.log2(vocab / 8192)
-    return max(1.5, 3.6 + 0.35 * math.log2(vocab / 4096))
+        return 4.0 + 0.5 * math.log2(vocab / 6144)
+    return min(4.6, max(1.5, 3.3 + 0.55 * math.log2(vocab / 4096)))
 
 
 CONTEXTS = (64, 128, 256, 512, 1024)

@@ -15,6 +15,9 @@ from llm.config import SamplingConfig
 from llm.generate import write
 from llm.reply import reply
 
+NAME = "answers.json"
+"""Where a training keeps what it and the models before it answer."""
+
 
 class Answered(TypedDict):
     """A prompt, and what each model says to it."""

@@ -25,3 +25,5 @@ class ExportConfig:
     """Numbers in the file; fp32 writes what was learned, the others round it."""
     shard_mb: Count = 5000
     """Largest file of weights, in MB; transformers only."""
+    license: str = ""
+    """How others may use it, as Hugging Face names licences: apache-2.0, mit; empty: not told."""

@@ -34,7 +34,7 @@ def falls_section(account: Account) -> Iterator[str]:
     head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
     yield "<h2>Falls</h2>"
     yield f"<p>{shown(summary(account))}</p>"
-    yield f'<div class="falls"><table><tr>{head}</tr>{rows}</table></div>'
+    yield f'<div class="falls" tabindex="0"><table><tr>{head}</tr>{rows}</table></div>'
 
 
 def summary(account: Account) -> str:

@@ -68,7 +68,8 @@ def export_model(
     files = write_weights(read, folder, parts, config)
     if not scores:
         write_json(folder / "generation_config.json", ids)
-    card = model_card(model, described["architectures"][0], config.dtype, chat, lineage)
+    made = described["architectures"][0]
+    card = model_card(model, made, config.dtype, chat, lineage, config.license)
     write_atomic(folder / "README.md", card)
     write_json(folder / "config.json", described)  # without it the folder is no model
     return {

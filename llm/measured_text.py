@@ -21,6 +21,9 @@ from llm.permutation import Permutation
 from llm.shards import Unit
 from llm.units import Units, units_of
 
+NUMBER = "[0-9]" * 5
+"""Of a corpus' shard, in a glob: source `a` is not to take those of `a-b`."""
+
 
 class Document(NamedTuple):
     """A text and where it was read."""
@@ -119,4 +122,6 @@ def of_part(unit: Unit, data: DataConfig, held_out: bool, most: int) -> Iterator
 
 def of_corpus(folder: str, source: str) -> MeasuredTextConfig:
     """The held-out documents of a source of a corpus stage."""
-    return MeasuredTextConfig(shards=(f"{folder}/validation/{source}-*.parquet",), format="parquet")
+    return MeasuredTextConfig(
+        shards=(f"{folder}/validation/{source}-{NUMBER}.parquet",), format="parquet"
+    )

@@ -6,6 +6,7 @@ in the page's head forbids scripts and everything from elsewhere. Light or dark 
 system says; colours are variables, so that drawings follow.
 """
 
+import re
 from html import escape
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -46,6 +47,11 @@ def page(title: str, style: str, body: str) -> str:
         f"<title>{shown(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
         f"{body}\n</body>\n</html>\n"
     )
+
+
+def lowered(html: str) -> str:
+    """The same with every heading one level lower, to stand in a section of a larger page."""
+    return re.sub(r"(</?h)([1-5])>", lambda tag: f"{tag[1]}{int(tag[2]) + 1}>", html)
 
 
 def shown(text: str) -> str:

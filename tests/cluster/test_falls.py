@@ -126,7 +126,10 @@ def test_an_error_is_told_in_one_line_once_trying_again_does_not_help(
 def test_sigterm_saves_and_stops_and_the_same_goes_on(
     ray_cluster: None, undisturbed: Path, tmp_path: Path
 ) -> None:
+    told: list[Event] = []
+
     def stop_at_8(event: Event) -> None:
+        told.append(event)
         if event["event"] == "step" and event["step"] == 8:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -135,6 +138,7 @@ def test_sigterm_saves_and_stops_and_the_same_goes_on(
     with pytest.raises(Stopped, match=r"stopped after step (\d+)"):
         train(undisturbed, folder, watch=stop_at_8)
     assert signal.getsignal(signal.SIGTERM) == before
+    assert [event["saves"] for event in told if event["event"] == "stopping"] == [True]
     train(undisturbed, folder)
     assert same(undisturbed, folder)
     assert not causes(folder)

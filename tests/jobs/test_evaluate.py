@@ -158,10 +158,12 @@ def test_missing_data_is_told_with_its_line(spec: LoadSpec, tmp_path: Path) -> N
 
 def test_content_counts_and_its_place_does_not(spec: LoadSpec, tmp_path: Path) -> None:
     before = fingerprints(planned(spec()))
-    (tmp_path / "copy.jsonl").write_bytes((tmp_path / "quiz.jsonl").read_bytes())
-    moved = "stages.evaluate.tasks.quiz.shards=copy.jsonl"
+    copy = tmp_path / "copy" / "quiz.jsonl"
+    copy.parent.mkdir()
+    copy.write_bytes((tmp_path / "quiz.jsonl").read_bytes())
+    moved = "stages.evaluate.tasks.quiz.shards=copy/quiz.jsonl"
     assert fingerprints(planned(spec(moved))) == before
-    (tmp_path / "copy.jsonl").write_text('{"query": "b", "choices": ["b", "c"], "gold": 1}\n')
+    copy.write_text('{"query": "b", "choices": ["b", "c"], "gold": 1}\n')
     after = fingerprints(planned(spec(moved)))
     assert {name for name in before if before[name] != after[name]} == {"evaluate"}
     after = fingerprints(planned(spec("stages.evaluate.tasks.quiz.limit=7")))
@@ -174,7 +176,7 @@ def test_the_plan_tells_what_will_be_measured(spec: LoadSpec) -> None:
     text = io.StringIO()
     show(planned(spec()), Console(file=text, width=80))
     shown = text.getvalue()
-    assert "models         sft, pretrain" in shown.replace("  models ", "  models ")
+    assert "models        sft, pretrain" in shown
     assert "choices, the first 50" in shown
     assert "judged by" in shown
     assert "100 documents of its training" in shown
@@ -281,3 +283,60 @@ def test_a_broken_off_evaluation_goes_on_with_what_is_missing(work: Any) -> None
     work.most = 10**6
     evaluate(work)
     assert work.calls == EVERY
+
+
+# -- a whole run -----------------------------------------------------------------------------------
+
+WHOLE = """\
+name: whole
+seed: 3
+cluster: {workers: 1, cpus_per_worker: 1}
+stages:
+  corpus: {kind: corpus, sources: {verse: {shards: text}}, validation: 0.2}
+  tokenizer: {kind: tokenizer, corpus: corpus, model: char}
+  pretrain:
+    kind: pretrain
+    tokenizer: tokenizer
+    corpus: corpus
+    model: {depth: 1, width: 32, heads: 2, context: 32}
+    batch: 4
+    steps: 4
+    optim: {warmup: 1}
+  more: {kind: pretrain, from: pretrain, corpus: corpus, batch: 4, steps: 2, optim: {warmup: 1}}
+  evaluate:
+    kind: evaluate
+    from: more
+    also: pretrain
+    corpus: corpus
+    tasks: {quiz: {shards: quiz.jsonl, schema: cloze}}
+    memorisation: {documents: 6, prompt_tokens: 4, answer_tokens: 4}
+    associations: {lists: [gender_en]}
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_ends_with_its_evaluation(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.run import run
+    from tests.tasks import write_text
+
+    write_text(tmp_path / "text", documents=300)
+    (tmp_path / "whole.yaml").write_text(WHOLE)
+    quiz = [
+        {"context": "the king", "continuation": "and"},
+        {"context": "all", "continuation": "men"},
+    ]
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in quiz))
+    monkeypatch.chdir(tmp_path)
+    spec = load("whole.yaml")
+    run(spec)
+    (folder,) = (spec.folder / "evaluate").iterdir()
+    rows = json.loads((folder / "evaluation.json").read_text())["rows"]
+    assert {row["task"] for row in rows} == {"corpus-verse", "quiz", "memorisation", "gender_en"}
+    assert {row["model"] for row in rows} == {"more", "pretrain"}
+    assert {"memorised", "memorised_held_out"} <= {row["metric"] for row in rows}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert 0 < manifest["metrics"]["evaluated"]["corpus-verse.bits_per_byte"] < 10
+    assert planned(spec).by_name["evaluate"].status == "cached"

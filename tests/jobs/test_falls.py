@@ -100,6 +100,8 @@ def test_sigterm_saves_and_tells_how_to_go_on(story: Story) -> None:
     step = int(story.saved.removeprefix("step-"))
     assert story.stopped.code == 130, story.stopped.errors
     assert f"stopped after step {step}, which is saved" in story.stopped.errors
+    assert "stopping: " in story.stopped.out
+    assert "; once more ends at once\n" in story.stopped.out
     assert f"python -m jobs run {story.place.folder / 'spec.yaml'}" in story.stopped.errors
     assert "Traceback" not in story.stopped.errors
 

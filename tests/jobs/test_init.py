@@ -17,14 +17,16 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from jobs.estimate import ASSUMED_FLOPS_PER_GPU
 from jobs.facts import gather
 from jobs.found import look
 from jobs.found_rows import rows_at, sets_at
 from jobs.init import Wishes, init
 from jobs.load import load
+from jobs.machine import Machine, gpu_memories
 from jobs.plan import resolve
 from jobs.planned import Plan
-from jobs.spec import PretrainStage
+from jobs.spec import PretrainStage, TokenizerStage
 from llm.errors import DataError, SpecError
 from llm.filesystem import find
 
@@ -219,6 +221,13 @@ def test_chinese_gets_room_for_its_characters(here: Path) -> None:
     assert re.search(r'prompt: "[\u4e00-\u5e00]{4}"', text)
 
 
+def test_too_little_text_for_longer_tokens_is_cut_into_characters(here: Path) -> None:
+    (here / "verse.txt").write_text(prose(2000))
+    plan, _ = made("verse.txt")
+    tokenizer = plan.by_name["tokenizer"].stage
+    assert isinstance(tokenizer, TokenizerStage) and tokenizer.model == "char"
+
+
 @pytest.mark.parametrize("purpose", ["text", "fill", "chat"])
 def test_pydoc_is_enough_for_every_purpose(purpose: str) -> None:
     plan, text = made("pydoc://", purpose=purpose)
@@ -233,6 +242,28 @@ def test_names_with_anything_in_them_are_quoted(here: Path) -> None:
     (folder / "a.txt").write_text(prose(3000))
     plan, _ = made(str(folder))
     assert plan.spec.data and plan.spec.data.shards == (str(folder),)
+
+
+def test_gpus_get_a_worker_each_and_a_larger_model(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "a.txt").write_text(prose(1_000_000))
+    small = pretraining(made("a.txt", minutes="5")[0])
+    gpus = Machine(32, 2 * 80 << 30, 2, 10**12, 2 * ASSUMED_FLOPS_PER_GPU, False)
+    monkeypatch.setattr("jobs.init.this_machine", lambda storage: gpus)
+    plan, text = made("a.txt", minutes="5")
+    assert "workers: 2" in text and "gpus_per_worker: 1" in text
+    assert pretraining(plan).model.depth > small.model.depth
+    estimate = plan.by_name["pretrain"].estimate
+    assert estimate and estimate.speed == "if a GPU does 50 TFLOP/s"
+
+
+def test_gpus_are_asked_for_their_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = here / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '81559\\n81559\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(here), prepend=os.pathsep)
+    assert gpu_memories() == [81559 << 20] * 2
 
 
 # -- real data -------------------------------------------------------------------------------------

@@ -52,14 +52,12 @@ def test_an_id_that_several_have_is_asked_for_in_full(file: str) -> None:
     spec = make(file)
     for name in ("abcdef000001", "abcdef000002"):
         shutil.copytree(artifact(spec, "tokenizer"), f"runs/small/copies/{name}")
-    with pytest.raises(ArtifactError, match="abcdef: several ids begin so: .*000001, .*000002;"):
+    with pytest.raises(ArtifactError, match=r"abcdef: several ids begin so: .*000001, .*000002;"):
         lineage("abcdef", [])
 
 
 def test_a_spec_leads_to_its_last_stage_or_the_one_that_is_named(file: str) -> None:
-    with pytest.raises(
-        ArtifactError, match=r"no stage is finished as the spec has it now; first run\n"
-    ):
+    with pytest.raises(ArtifactError, match=r"no stage is finished .* now; first run\n"):
         lineage(file, [])
     make(file)
     assert lineage(file, []).name == "generate"
@@ -150,13 +148,10 @@ def test_a_sweep_leads_to_its_best_trial_and_notices_another_one(tmp_path: Path)
     shutil.copytree(trained, sweep / trial / trained.name)
     shutil.rmtree(spec.folder / "pretrain")
     best = {"trial": "t1", "artifact": f"{trial}/{trained.name}"}
-    known = {
-        "fingerprint": sweep.name,
-        "parents": {"of.0": trained.name},
-        "metrics": {"best": best},
-    }
     shutil.copy(sweep / trial / trained.name / "manifest.json", sweep)
-    rewrite(sweep, stage="search", kind="sweep", spec={"kind": "sweep"}, data={}, **known)
+    known = {"fingerprint": sweep.name, "metrics": {"best": best}}
+    rewrite(sweep, stage="search", kind="sweep", spec={"kind": "sweep"}, **known)
+    rewrite(sweep, parents={"of.0": trained.name})
     link = lineage(str(sweep), [])
     assert {key: one.name for key, one in link.parents.items()} == {"best": "pretrain"}
     assert link.parents["best"].parents["tokenizer"].name == "tokenizer"

@@ -119,7 +119,7 @@ stages:
     file = write(text)
     assert complaints(file, "stages.pretrain.model.tied=no", "stages.pretrian.steps=3") == [
         "x.yaml:2: sed: unknown key; did you mean 'seed'? "
-        "allowed: name, seed, storage, cluster, tracking, data, stages",
+        "allowed: version, name, seed, storage, cluster, tracking, data, stages",
         "x.yaml:5: data.batch: unknown key; it belongs under stages.pretrain; "
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
@@ -268,7 +268,7 @@ def is_named_by_nobody(typo: Typo) -> bool:
     last = (
         ("dpo", "ppo")
         if typo.file.stem == "chat"
-        else ("generate", "python", "ladder", "export", "transformer")
+        else ("generate", "python", "ladder", "export", "transformer", "text")
     )
     return typo.key in (*last, "serve")
 

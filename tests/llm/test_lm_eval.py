@@ -73,16 +73,16 @@ def write_rows(folder: Path) -> None:
     draw = random.Random(4)
     words = " ".join(TEXTS).split()
 
-    def made() -> dict[str, Any]:
+    def made(most: int) -> dict[str, Any]:
         return {
-            "query": " ".join(draw.choices(words, k=draw.randint(1, 30))),
+            "query": " ".join(draw.choices(words, k=draw.randint(1, most))),
             "choices": [" ".join(draw.choices(words, k=draw.randint(1, 4))) for _ in range(3)],
             "gold": draw.randrange(3),
             "text": " ".join(draw.choices(words, k=draw.randint(1, 90))),
         }
 
-    for name, count in (("rows", 24), ("shots", 2)):
-        lines = (json.dumps(made(), ensure_ascii=False) + "\n" for _ in range(count))
+    for name, count, most in (("rows", 24, 20), ("shots", 2, 2)):
+        lines = (json.dumps(made(most), ensure_ascii=False) + "\n" for _ in range(count))
         (folder / f"{name}.jsonl").write_text("".join(lines))
 
 

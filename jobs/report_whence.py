@@ -78,7 +78,7 @@ def environment_section(run: RunSeen) -> Iterator[str]:
     """The machine, and the versions that made each stage."""
     machine = mapping(run.record.get("machine"))
     rows = [
-        [name, size_of(value) if name == "memory" else str(value)]
+        [name, size_of(float(value)) if name == "memory" else str(value)]
         for name, value in machine.items()
         if isinstance(value, int | float | str)
     ]

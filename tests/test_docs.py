@@ -53,7 +53,7 @@ SMALL = [
     "storage=runs",
     "cluster.workers=1",
     "cluster.cpus_per_worker=1",
-    "stages.tokenizer.vocab_size=400",
+    "stages.tokenizer.vocab_size=280",
     "stages.pretrain.model={depth: 1, width: 32, heads: 2, context: 64}",
     "stages.pretrain.batch=4",
     "stages.pretrain.steps=6",
@@ -257,7 +257,7 @@ def answered(command: Command, words: list[str], target: str | None) -> None:
 
 def checked(command: Command, arguments: list[str]) -> None:
     """A spec of ours holds together with the overrides behind it."""
-    specs = [one for one in arguments if re.fullmatch(r"(jobs/)?[\w-]+\.yaml", one)]
+    specs = [one for one in arguments if re.fullmatch(r"(jobs/(tiny/)?)?[\w-]+\.yaml", one)]
     specs = [one for one in specs if Path(one).exists()]
     if specs:
         overrides = [one for one in arguments if re.match(r"[a-z_]+(\.[\w-]+)*=", one)]

@@ -18,6 +18,7 @@ TRIED_BY = {
     "run jobs/humpty.yaml": f"{RUN}::test_humpty_learns_its_verse_and_writes_past_its_context",
     "run jobs/chinese.yaml": f"{RUN}::test_chinese_has_no_unknown_token_and_no_half_character",
     "run jobs/chat.yaml": f"{RUN}::test_instructions_in_english_and_chinese_are_learned",
+    "run jobs/tiny/chatgpt_en.yaml": "tests/jobs/test_chatgpt.py",
     "run jobs/sweep.yaml": SWEPT,
     "run jobs/scaling.yaml": "tests/tune/test_scaling.py",
     "run jobs/continue.yaml": (
@@ -35,8 +36,8 @@ TRIED_BY = {
     "top runs/quickstart": (
         "tests/jobs/test_top.py::test_it_prints_once_and_plainly_where_there_is_no_terminal"
     ),
-    "report runs/quickstart": "jobs/docs/recipes/own-data.md",
-    "lineage jobs/quickstart.yaml:ppo": "jobs/docs/recipes/own-data.md",
+    "report runs/quickstart": "tests/jobs/test_report.py",
+    "lineage jobs/quickstart.yaml:ppo": "tests/jobs/test_lineage.py",
     "serve": SERVED,
     "chat": "tests/jobs/test_talk.py::test_answers_follow_questions_and_are_remembered",
     "rehearse": REHEARSED,

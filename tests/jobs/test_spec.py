@@ -124,8 +124,8 @@ stages:
         "allowed: validation, shards, format, text, documents, encoding",
         "x.yaml:6: data.text: 1 is not allowed; must be text",
         "x.yaml:8: stages.tokenizer.kind: 'tokeniser' is not allowed; did you mean 'tokenizer'? "
-        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, evaluate, serve, "
-        "import, export, sweep, scaling",
+        "allowed: corpus, tokenizer, pretrain, sft, reward, dpo, ppo, generate, evaluate, "
+        "serve, import, export, sweep, scaling",
         "x.yaml:8: stages.tokenizer.model: 'unigrm' is not allowed; did you mean 'unigram'? "
         "must be one of unigram, bpe, char, word",
         "x.yaml:11: stages.pretrain.tokenizer: 'tokenise' is not a stage of this file; "

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from jobs.diff import read_run
+from jobs.lineage import in_order, lineage
 from jobs.load import load
 from jobs.run import run
 from jobs.spec import Spec
+from llm.files import sha256
 from tests.llm.foreign import write_foreign
 from tests.llm.test_exchange import write_theirs
 from tests.tasks import sentence, write_text
@@ -126,3 +128,8 @@ def test_chatgpt(ray_cluster: None, place: Path) -> None:
     [made] = (spec.folder / "evaluate").iterdir()
     rows = json.loads((made / "evaluation.json").read_text())["rows"]
     assert {row["model"] for row in rows} == {"ppo", "sft", "pretrain"}
+    chain = {one.name: one for one in in_order(lineage(str(made), []))}
+    assert not any(one.broken for one in chain.values())
+    read = chain["corpus"].manifest["inputs"]["text"]["files"]
+    assert [Path(one["path"]).name for one in read] == ["0.jsonl", "1.jsonl", "2.jsonl"]
+    assert read[0]["digest"] == sha256(place / "text" / "0.jsonl")

@@ -12,5 +12,5 @@ class Trainer(TorchTrainer):
     """
 
     def _create_default_callbacks(self) -> list:  # type: ignore[type-arg]
-        every = super()._create_default_callbacks()  # type: ignore[misc]
+        every = super()._create_default_callbacks()
         return [one for one in every if not isinstance(one, DatasetsCallback)]

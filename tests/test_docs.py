@@ -18,6 +18,7 @@ to the same, but for running them.
 
 import importlib.util
 import json
+import random
 import re
 import shlex
 import shutil
@@ -40,6 +41,7 @@ from jobs.spec import SpecFile
 from tests.deploy.serving import served
 from tests.deploy.stub import Stub
 from tests.markdown import PAGES, ROOT, Block, Command, blocks, commands, named, spans
+from tests.tasks import sentence
 from tests.tried import OUTSIDE, TRIED_BY
 
 KEY = "hk-" + 40 * "a"
@@ -53,7 +55,7 @@ SMALL = [
     "storage=runs",
     "cluster.workers=1",
     "cluster.cpus_per_worker=1",
-    "stages.tokenizer.vocab_size=280",
+    "stages.tokenizer.vocab_size=300",
     "stages.pretrain.model={depth: 1, width: 32, heads: 2, context: 64}",
     "stages.pretrain.batch=4",
     "stages.pretrain.steps=6",
@@ -91,10 +93,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_data(folder: Path) -> None:
     """A few paragraphs, conversations and comparisons, under the names that the pages use."""
-    for name, sentence in (("text", "The king and all his men sat on a wall"), ("chinese", "话说")):
+    source = random.Random(7)
+    for name, begin in (("text", "The king says"), ("chinese", "话说")):
         (folder / name).mkdir()
-        text = "\n\n".join(f"{sentence} {number}." for number in range(400))
-        (folder / name / "a.txt").write_text(text)
+        texts = [f"{begin} {sentence(source)}." for _ in range(400)]
+        (folder / name / "a.txt").write_text("\n\n".join(texts))
     chats = [{"question": f"Who sat {n} times?", "answer": "Humpty"} for n in range(40)]
     pairs = [{"prompt": f"Who sat {n}?", "chosen": "Humpty", "rejected": "x"} for n in range(40)]
     for name, rows in (("chats", chats), ("pairs", pairs)):

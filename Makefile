@@ -9,7 +9,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m jobs run jobs/quickstart.yaml
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m chaos -s

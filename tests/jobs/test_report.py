@@ -1,7 +1,6 @@
 """report.html of a run: its story, every part of it, and what holds when its files do not."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -297,9 +296,7 @@ def test_a_hundred_thousand_steps_make_a_page_of_less_than_a_megabyte(folder: Pa
         ),
     ]
     lines(at(folder, "pretrain") / "metrics.jsonl", log)
-    began = time.process_time()
     html = html_of(folder)
-    assert time.process_time() - began < 10
     assert len(html.encode()) < 1_000_000
     assert "100,000 steps" in html
 

@@ -1,5 +1,7 @@
 """Ray Train's trainer without what a training of ours does not use."""
 
+from typing import Any
+
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 
@@ -11,6 +13,6 @@ class Trainer(TorchTrainer):
     sweep, or falls, start many.
     """
 
-    def _create_default_callbacks(self) -> list:  # type: ignore[type-arg]
-        every = super()._create_default_callbacks()
+    def _create_default_callbacks(self) -> list[Any]:
+        every = super()._create_default_callbacks()  # type: ignore[misc]
         return [one for one in every if not isinstance(one, DatasetsCallback)]

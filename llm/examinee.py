@@ -156,7 +156,9 @@ def behind(tokenizer: Tokenizer, prompt: str, answer: str, known: dict[Any, list
     if text not in known:
         known[text] = tokenizer.encode(text)
     whole = tokenizer.encode(text + answer)
-    return Asked(tuple(whole), min(len(known[text]), len(whole) - 1))
+    if len(whole) < 2:  # one token, perhaps the unknown one, is all of it
+        return Asked((tokenizer.eos, *(whole or [tokenizer.eos])), 1)
+    return Asked(tuple(whole), max(1, min(len(known[text]), len(whole) - 1)))
 
 
 def added(parts: list[Likelihood]) -> Likelihood:

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from llm.examinee import behind
 from llm.likelihood import Asked, Row, laid_out, likelihoods, rows_of, seen
 from llm.model import Transformer
 from tests.deploy.tiny import make_model
@@ -96,3 +97,28 @@ def test_a_branch_sees_the_beginning_and_itself() -> None:
     predicted = list(zip(sheet.columns.tolist(), sheet.targets.tolist(), strict=True))
     assert predicted == [(1, 3), (2, 4), (3, 5), (1, 6), (4, 7)]
     assert sheet.owners.tolist() == [0, 0, 0, 1, 1]
+
+
+class Cut:
+    """Cuts text at spaces; in a row of unknown characters sees one token, as sentencepiece does."""
+
+    eos = 9
+
+    def encode(self, text: str) -> list[int]:
+        return [0] if text.strip("?") == "" else [1 + len(word) for word in text.split(" ")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "ids", "start"),
+    [
+        ("a bb", " ccc", (2, 3, 4), 2),
+        ("a bb ", "ccc", (2, 3, 4), 2),
+        ("", "a bb", (9, 2, 3), 1),
+        ("??", "?", (9, 0), 1),
+        ("a bb", "cc", (2, 5), 1),  # one token holds the end of the one and the other
+    ],
+)
+def test_a_beginning_and_an_answer_hold_a_token_at_least(
+    prompt: str, answer: str, ids: tuple[int, ...], start: int
+) -> None:
+    assert behind(Cut(), prompt, answer, {}) == (ids, start)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     spread = Z * Z / count
     middle = (share + spread / 2) / (1 + spread)
     half = Z / (1 + spread) * math.sqrt(share * (1 - share) / count + spread / (4 * count))
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)  # rounding, at 0 and at 1
 
 
 def calibration_error(differences: np.ndarray) -> float:

@@ -125,6 +125,8 @@ def validation_line(event: Event) -> str:
         sided = event.get("preference")
         with_people = f", sides with people in {sided:.1%}" if sided is not None else ""
         return f"held-out prompts: reward {event['reward']:.3f}, kl {event['kl']:.2f}{with_people}"
+    if "preference" in event:  # of a PPO with so few prompts that none is held out
+        return f"sides with people in {event['preference']:.1%} of held-out pairs"
     return f"validation loss {event['loss']:.3f}"
 
 

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from llm.metrics import Event, RunLog, duration, quantity, read_log, size_of, step_line
+from llm.metrics import (
+    Event,
+    RunLog,
+    duration,
+    quantity,
+    read_log,
+    size_of,
+    step_line,
+    validation_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +105,8 @@ def test_a_step_is_one_line() -> None:
         "step 120/2000 | loss 3.412 | lr 2.9e-04 | 184k tok/s"
         " | mfu 41% | data wait 1% | eta 12m 00s"
     )
+
+
+def test_a_ppo_without_held_out_prompts_tells_what_it_knows() -> None:
+    told = validation_line({"event": "validation", "step": 0, "preference": 0.5})
+    assert told == "sides with people in 50.0% of held-out pairs"

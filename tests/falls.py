@@ -77,6 +77,15 @@ def killed(fall: Fall, work: Callable[..., Any], *arguments: Any) -> bool:
     return child.exitcode != 0
 
 
+def undisturbed(work: Callable[..., Any], *arguments: Any) -> None:
+    """Do the work in such a process, to its end.
+
+    What a process has computed before may change a last digit, so both sides of a comparison to the
+    last bit want fresh ones.
+    """
+    assert not killed(Fall("pass", 10**9), work, *arguments)
+
+
 def _until(fall: Fall, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     owner, name = MOMENTS[fall.moment]

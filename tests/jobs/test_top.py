@@ -126,7 +126,10 @@ def test_no_line_is_longer_than_the_terminal_is_wide(run: Path, width: int) -> N
     assert any("pretr" in line for line in lines)
 
 
-def test_it_prints_once_and_plainly_where_there_is_no_terminal(run: Path) -> None:
+def test_it_prints_once_and_plainly_where_there_is_no_terminal(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # room for a long temporary folder
     result = CliRunner().invoke(app, ["top", str(run)])
     assert result.exit_code == 0
     assert "运行" in result.output and "pretrain" in result.output

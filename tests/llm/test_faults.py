@@ -24,7 +24,16 @@ from llm.outside import Outside
 from llm.pretrain import pretraining
 from llm.task import PretrainTask, read_task
 from llm.world import CPU, World
-from tests.falls import TWICE, Fall, digest, killed, poisoned, position_of, run_poisoned
+from tests.falls import (
+    TWICE,
+    Fall,
+    digest,
+    killed,
+    poisoned,
+    position_of,
+    run_poisoned,
+    undisturbed,
+)
 from tests.tasks import losses, write_task
 
 ROOT = Path(__file__).parents[2]
@@ -239,7 +248,7 @@ def faulty(task: Path, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    faulty(task, folder)
+    undisturbed(faulty, task, folder)
     return folder
 
 
@@ -256,7 +265,7 @@ def test_a_run_that_goes_back_and_is_killed_takes_the_steps_of_one_that_only_goe
     task: Path, whole: Path, tmp_path: Path, falls: tuple[Fall, ...]
 ) -> None:
     assert [killed(fall, faulty, task, tmp_path / "run") for fall in falls] == [True] * len(falls)
-    faulty(task, tmp_path / "run")
+    undisturbed(faulty, task, tmp_path / "run")
     assert left_out(tmp_path / "run") == left_out(whole) == [17, 18, 23, 24]
     assert step_losses(tmp_path / "run") == step_losses(whole)
     for name in ("model.safetensors", "order.tsv"):

@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -420,7 +421,8 @@ class Typing:
 
     def read(self) -> str:
         try:
-            return os.read(self.master, 4096).decode(errors="replace")
+            ready, _, _ = select.select([self.master], [], [], 1.0)
+            return os.read(self.master, 4096).decode(errors="replace") if ready else ""
         except OSError:  # the other end is closed
             return ""
 

@@ -1,7 +1,6 @@
 """One Ray cluster for the whole session, and one thread per process."""
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 """How long an example takes says more about what else the machine does."""
-
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so it is in the background of a shell
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # and programs under test inherit it
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"

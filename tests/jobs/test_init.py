@@ -393,6 +393,12 @@ def test_an_option_that_will_not_do_is_named(options: dict, said: str, here: Pat
 # -- a terminal ------------------------------------------------------------------------------------
 
 
+def on_its_own() -> None:
+    """A session of its own that hears Ctrl-C, which is ignored in the background of a shell."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Typing:
     """`init` on a terminal of its own, and somebody who types."""
 
@@ -406,7 +412,7 @@ class Typing:
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
-            preexec_fn=os.setsid,
+            preexec_fn=on_its_own,
         )
         os.close(terminal)
         self.seen = ""

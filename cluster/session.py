@@ -45,9 +45,10 @@ OBJECT_STORE_BYTES = 1 << 30
 WORKER_ENVIRONMENT = {
     **MEMORY,
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    # Nobody reclaims this machine; saves every group a process that would listen for it.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
+
+NEVER_RECLAIMED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""Nobody takes this machine back; saves every group a process that would listen for it."""
 
 QUIET = {
     # The controller notices ends and falls at this interval (Ray's default is 2 s).
@@ -138,7 +139,7 @@ def connect(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> None:
     if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "local"):
         join(address)
         return
-    with environment(WORKER_ENVIRONMENT), hangups_kept_away():
+    with environment({**WORKER_ENVIRONMENT, **NEVER_RECLAIMED}), hangups_kept_away():
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, cpus_of(config, actors), cpus),

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from cluster.config import ClusterConfig
 from llm.errors import Stopped, TrainingError
 from llm.events import read
 from llm.files import sha256
 from llm.metrics import Event
-from llm.processes import title
+from llm.processes import children, title
 from llm.step_log import NAME
 from llm.task import read_task
 from tests.faults import Fault, divide, killed, learn_with, locked, pretrain_by, stopped
@@ -99,8 +100,9 @@ def begins(folder: Path) -> list[int]:
 
 
 def controller_pid() -> int:
-    """Of this machine's youngest controller of Ray Train."""
-    running = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    """Of this cluster's youngest controller of Ray Train; other tests' clusters have theirs."""
+    [raylet] = ray._private.worker._global_node.all_processes["raylet"]
+    running = children(raylet.process.pid)
     return max(pid for pid in running if "ray::TrainController" in title(pid))
 
 

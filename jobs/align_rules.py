@@ -2,8 +2,14 @@
 
 from collections.abc import Iterator
 
+from jobs.kinds import data_sets
 from jobs.shape import did_you_mean, nearest
-from jobs.spec import FEEDBACK, PYDOC, ExampleStage, PpoStage, data_sets
+from jobs.stages import (
+    FEEDBACK,
+    PYDOC,
+    ExampleStage,
+    PpoStage,
+)
 from jobs.yaml_source import Keys
 from llm.align_config import FIELDS, ChatDataConfig, PreferenceDataConfig
 from llm.config import ModelConfig, auto

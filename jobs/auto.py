@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cluster.config import ClusterConfig
-from jobs.spec import (
+from jobs.stages import (
     ExampleStage,
     PpoStage,
     PretrainStage,

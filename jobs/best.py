@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
+from jobs.kinds import REFERENCES
 from jobs.load import built, with_paths
 from jobs.point import laid_over
-from jobs.spec import REFERENCES, SearchStage, Spec, SpecFile
+from jobs.spec import Spec, SpecFile
+from jobs.stages import SearchStage
 from jobs.yaml_source import Source
 from llm.files import write_atomic
 from tune.space import Point

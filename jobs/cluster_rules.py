@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from cluster.config import ClusterConfig
 from cluster.labels import CONDITION, KEY
-from jobs.spec import PpoStage, SpecFile, Stage
+from jobs.spec import SpecFile
+from jobs.stages import PpoStage, Stage
 from jobs.yaml_source import Keys
 from llm.config import LoopConfig
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
-from jobs.spec import ExportStage, PretrainStage, Stage
+from jobs.stages import ExportStage, PretrainStage, Stage
 from jobs.yaml_source import Keys
 from llm.config import ModelConfig
 from llm.errors import ArtifactError

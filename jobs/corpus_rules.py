@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from jobs.shape import did_you_mean
-from jobs.spec import PYDOC, CorpusStage
+from jobs.stages import PYDOC, CorpusStage
 from jobs.yaml_source import Keys
 from llm.config import TextConfig
 from llm.corpus_config import FilterConfig, NearConfig, SourceConfig

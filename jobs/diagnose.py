@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.kinds import NOT_WRITTEN
 from jobs.shape import (
     choices,
     describe,
@@ -28,7 +29,6 @@ from jobs.shape import (
     nearest,
     record_in,
 )
-from jobs.spec import NOT_WRITTEN
 from jobs.yaml_source import Keys, Problem, Source, dotted
 
 R = TypeVar("R")

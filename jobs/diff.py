@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 from jobs.facts import MANIFEST, gather, read_manifest
 from jobs.fingerprint import WITHOUT_EFFECT, canonical, meaningful
 from jobs.inputs import inputs_of
+from jobs.kinds import as_json
 from jobs.lineage import in_order, trace
 from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import StagePlan
-from jobs.spec import as_json
 from llm.errors import ArtifactError, SpecError
 
 What = Literal["stage", "spec", "data", "code", "figure"]

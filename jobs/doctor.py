@@ -21,7 +21,8 @@ from cluster import access, examine
 from jobs.diagnosis import Finding, bad, good, note, of_demand, of_node, of_nodes, of_storage
 from jobs.load import load
 from jobs.parcel import ROOT, declared
-from jobs.spec import ServeStage, Spec
+from jobs.spec import Spec
+from jobs.stages import ServeStage
 from jobs.version import installed
 from llm.errors import UserError
 

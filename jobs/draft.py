@@ -15,7 +15,7 @@ from jobs.found_rows import RowSet
 from jobs.load import output
 from jobs.machine import Machine
 from jobs.sized import GOOD_PASSES, MOST_PASSES, Sizes
-from jobs.spec import PYDOC
+from jobs.stages import PYDOC
 from llm.errors import DataError
 from llm.filesystem import is_uri
 from llm.metrics import duration, quantity, size_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cluster.config import ClusterConfig
 from jobs.facts import Facts
-from jobs.spec import AnyStage, PretrainStage
+from jobs.stages import AnyStage, PretrainStage
 from llm.config import LoopConfig, ModelConfig
 from llm.gpus import GPUS_PER_NODE
 from llm.memory import Kernels, Layout, memory, processor_kernels, saved

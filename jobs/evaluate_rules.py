@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from jobs.align_rules import of_columns
 from jobs.corpus_rules import of_text
-from jobs.spec import (
+from jobs.kinds import measured_on
+from jobs.stages import (
     FEEDBACK,
     PYDOC,
     EvaluateStage,
@@ -13,7 +14,6 @@ from jobs.spec import (
     PretrainStage,
     Stage,
     SweepStage,
-    measured_on,
 )
 from jobs.yaml_source import Keys
 from llm.align_config import RowsConfig

@@ -14,19 +14,17 @@ from typing import Any, NamedTuple
 
 from jobs.feedback import measure as measure_feedback
 from jobs.graph import expanded
+from jobs.kinds import data_sets, measured_on, reads_data
 from jobs.measured import Measured, measure, write_speed
-from jobs.spec import (
+from jobs.spec import Spec
+from jobs.stages import (
     FEEDBACK,
     PYDOC,
     CorpusStage,
     EvaluateStage,
     ImportStage,
     PpoStage,
-    Spec,
     TokenizerStage,
-    data_sets,
-    measured_on,
-    reads_data,
 )
 from jobs.yaml_source import Keys, dotted
 from llm.align_config import RowsConfig

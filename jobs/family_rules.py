@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
+from jobs.kinds import references
 from jobs.model_rules import named
-from jobs.spec import (
+from jobs.stages import (
     EvaluateStage,
     ExampleStage,
     ExportStage,
@@ -14,7 +15,6 @@ from jobs.spec import (
     Stage,
     SweepStage,
     TokenizerStage,
-    references,
 )
 from jobs.yaml_source import Keys
 from llm.config import OBJECTIVES, ModelConfig, auto, objective_of

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.align_rules import FEEDBACK_FOLDERS
-from jobs.spec import FEEDBACK, Spec, data_sets
+from jobs.kinds import data_sets
+from jobs.spec import Spec
+from jobs.stages import FEEDBACK
 from llm.align_config import RowsConfig
 from llm.errors import DataError
 from llm.files import sync_folder

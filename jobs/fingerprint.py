@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.spec import REFERENCES, AnyStage, as_json
+from jobs.kinds import REFERENCES, as_json
+from jobs.stages import AnyStage
 from llm.config import FaultsConfig, ModelConfig, OptimConfig
 
 FORMAT = 3

@@ -3,19 +3,21 @@
 from typing import TYPE_CHECKING
 
 from jobs.estimate import shards_of
+from jobs.kinds import (
+    TRAININGS,
+    data_sets,
+    measured_on,
+    reads_data,
+)
 from jobs.progress import telling
-from jobs.spec import (
+from jobs.stages import (
     FEEDBACK,
     PYDOC,
-    TRAININGS,
     CorpusStage,
     EvaluateStage,
     GenerateStage,
     PpoStage,
     PretrainStage,
-    data_sets,
-    measured_on,
-    reads_data,
 )
 from jobs.work import Work
 

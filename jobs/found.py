@@ -18,7 +18,7 @@ from typing import Literal
 
 from jobs.found_heads import Head, head_of, suffix_of
 from jobs.found_rows import RowSet, rows_in
-from jobs.spec import PYDOC
+from jobs.stages import PYDOC
 from llm.config import TextConfig
 from llm.damage import NO_ERROR, Damage
 from llm.documents import read_documents

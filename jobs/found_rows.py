@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 
 from jobs.found_heads import Head, suffix_of
-from jobs.spec import PYDOC
+from jobs.stages import PYDOC
 from llm.align_config import FIELDS, ChatDataConfig, PreferenceDataConfig
 from llm.chat import Conversation, Turn
 from llm.conversations import question_of, read_conversations

@@ -9,7 +9,13 @@ result, and so its fingerprint, is the same without it. It only has to come firs
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 
-from jobs.spec import AnyStage, PretrainStage, Stage, TokensStage, references
+from jobs.kinds import references
+from jobs.stages import (
+    AnyStage,
+    PretrainStage,
+    Stage,
+    TokensStage,
+)
 
 DATA = "data"
 """What the text of a file's `data` is called in the names of tokens stages."""

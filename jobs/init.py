@@ -27,7 +27,7 @@ from jobs.planned import Plan
 from jobs.rules import RUN_NAME
 from jobs.show import near, say, shape
 from jobs.sized import Sizes, sizes
-from jobs.spec import PYDOC, PretrainStage
+from jobs.stages import PYDOC, PretrainStage
 from llm.errors import SpecError, UserError
 from llm.files import write_atomic
 from llm.metrics import duration, quantity, size_of

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.facts import Facts, Text, rule_file
-from jobs.spec import (
+from jobs.kinds import reads_data
+from jobs.spec import Spec
+from jobs.stages import (
     AnyStage,
     CorpusStage,
     EvaluateStage,
@@ -16,9 +18,7 @@ from jobs.spec import (
     ImportStage,
     PpoStage,
     PretrainStage,
-    Spec,
     TokenizerStage,
-    reads_data,
 )
 from llm.config import DataConfig, ValidationConfig
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs import auto
 from jobs.point import laid_over
-from jobs.spec import PretrainStage, ScalingStage
+from jobs.stages import PretrainStage, ScalingStage
 from jobs.trial import TrialRun
 from llm.errors import TrainingError
 from llm.metrics import quantity

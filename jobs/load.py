@@ -11,25 +11,22 @@ from typing import Any, TypeVar
 from jobs import rules
 from jobs.diagnose import diagnose
 from jobs.inside import outputs_from
+from jobs.kinds import data_sets, references
 from jobs.overrides import override
-from jobs.spec import (
+from jobs.spec import Origin, Spec, SpecFile
+from jobs.stages import (
     CorpusStage,
     DpoStage,
     EvaluateStage,
     ExampleStage,
     ImportStage,
-    Origin,
     PpoStage,
     PretrainStage,
     RewardStage,
     ServeStage,
     SftStage,
-    Spec,
-    SpecFile,
     Stage,
     TokenizerStage,
-    data_sets,
-    references,
 )
 from jobs.sweep_rules import of_searches
 from jobs.versions import outdated, require_known

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from jobs.graph import tokens_of
+from jobs.kinds import references, rows_run
 from jobs.planned import StagePlan
-from jobs.spec import SearchStage, references, rows_run
+from jobs.stages import SearchStage
 
 
 def if_needed(stage: StagePlan, plans: Mapping[str, StagePlan]) -> StagePlan:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jobs.spec import PpoStage, PretrainStage, SftStage
+from jobs.stages import PpoStage, PretrainStage, SftStage
 from jobs.yaml_source import Keys
 from llm.config import LoopConfig, OptimConfig
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.load import as_written, with_paths
-from jobs.spec import ServeStage, Spec
+from jobs.spec import Spec
+from jobs.stages import ServeStage
 from jobs.yaml_source import Keys, dotted
 from llm.errors import DataError
 from llm.filesystem import find

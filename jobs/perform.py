@@ -12,19 +12,19 @@ from typing import Any
 
 from jobs.graph import tokens_of
 from jobs.inputs import validation_tokens, weights_of
+from jobs.kinds import as_json
 from jobs.perform_align import align, ppo, report
 from jobs.perform_evaluate import evaluate
 from jobs.planned import Plan
 from jobs.progress import telling
 from jobs.report_read import EVALUATION, listed, mapping, read_json
-from jobs.spec import (
+from jobs.stages import (
     CorpusStage,
     ExportStage,
     GenerateStage,
     ImportStage,
     PretrainStage,
     TokenizerStage,
-    as_json,
 )
 from jobs.watching import watching
 from jobs.work import Work, with_pydoc_written

@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from jobs.feedback import NOTHING, nothing_said, taken
+from jobs.kinds import data_sets
 from jobs.progress import telling
-from jobs.spec import FEEDBACK, ExampleStage, PpoStage, data_sets, part
+from jobs.stages import (
+    FEEDBACK,
+    ExampleStage,
+    PpoStage,
+    part,
+)
 from jobs.watching import watching
 from jobs.work import Work, with_pydoc_written
 from llm.align_config import (

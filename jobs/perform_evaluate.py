@@ -9,7 +9,7 @@ from typing import Any
 from jobs.perform_align import pretraining_of
 from jobs.progress import telling
 from jobs.show_evaluate import table_of
-from jobs.spec import EvaluateStage
+from jobs.stages import EvaluateStage
 from jobs.work import Work, with_pydoc_written
 from llm.align_config import RowsConfig
 from llm.evaluate_config import PromptsConfig, WinsConfig
@@ -27,7 +27,7 @@ class Measurement:
     task: str
     model: str
     find: Callable[[Any], Any]
-    """Given who asks models (`llm.examinee.Ask`), a `llm.measuring.Found`."""
+    """Given who asks models (`llm.examinee.Ask`), a `llm.found.Found`."""
 
 
 def evaluate(work: Work) -> Metrics:
@@ -124,8 +124,8 @@ def of_texts(work: Work, stage: EvaluateStage) -> Finds:
 
 def of_tasks(work: Work, stage: EvaluateStage) -> Finds:
     """Questions with known answers."""
-    from llm.measuring import task
     from llm.questions import questions_in
+    from llm.tasks import task
 
     for name, written in stage.tasks.items():
         config = with_rows(written, work)

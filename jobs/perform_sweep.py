@@ -16,7 +16,7 @@ from jobs.best import write_best
 from jobs.facts import CHECKPOINTS, MANIFEST
 from jobs.ladder import Rung, ladder_of, law_of, trainings_of
 from jobs.side_by_side import machines_of, side_by_side
-from jobs.spec import ScalingStage, SearchStage, SweepStage
+from jobs.stages import ScalingStage, SearchStage, SweepStage
 from jobs.trial import TrialRun, length_of
 from jobs.watch_trials import TrialWatch
 from jobs.work import Work

@@ -18,13 +18,14 @@ from jobs.facts import Facts
 from jobs.fingerprint import fingerprint
 from jobs.graph import expanded, order, tokens_of
 from jobs.inputs import bytes_of_sources, bytes_read, known_to
+from jobs.kinds import TRAININGS, references
 from jobs.needed import if_needed
 from jobs.planned import Plan, StagePlan
 from jobs.reasons import why_again, why_more, why_new
 from jobs.saving import often_enough, saving_of
 from jobs.serve_rules import of_memory
-from jobs.spec import (
-    TRAININGS,
+from jobs.spec import Spec
+from jobs.stages import (
     AnyStage,
     CorpusStage,
     DpoStage,
@@ -39,11 +40,9 @@ from jobs.spec import (
     SearchStage,
     ServeStage,
     SftStage,
-    Spec,
     SweepStage,
     TokenizerStage,
     TokensStage,
-    references,
 )
 from jobs.yaml_source import Keys
 from llm.config import ModelConfig, model_from_json

@@ -10,8 +10,10 @@ from cluster.config import ClusterConfig
 from jobs.estimate import Estimate
 from jobs.facts import Facts
 from jobs.fingerprint import FORMAT
+from jobs.kinds import MODELS, as_json
 from jobs.saving import Saving
-from jobs.spec import MODELS, AnyStage, Spec, as_json
+from jobs.spec import Spec
+from jobs.stages import AnyStage
 from llm.config import ModelConfig
 
 

@@ -20,7 +20,8 @@ from jobs.shape import (
     record_in,
     records_in,
 )
-from jobs.spec import SpecFile, Stage
+from jobs.spec import SpecFile
+from jobs.stages import Stage
 
 INTRODUCTION = """\
 # Reference

@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.figures import counted
+from jobs.kinds import TRAININGS
 from jobs.load import load
 from jobs.rehearse_cluster import Playground, playground
 from jobs.rehearse_compare import Comparison, compare
@@ -29,7 +30,8 @@ from jobs.rehearse_show import Outcome, Show, showing, summary
 from jobs.rehearse_slices import Slices
 from jobs.rehearse_toy import NAME, toy, written
 from jobs.rehearse_trial import Broken, Skipped, Trial
-from jobs.spec import TRAININGS, PpoStage, PretrainStage, Spec
+from jobs.spec import Spec
+from jobs.stages import PpoStage, PretrainStage
 from llm.errors import SpecError
 from llm.pulse import last_pulse
 

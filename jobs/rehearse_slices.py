@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jobs.feedback import lines_of
-from jobs.spec import FEEDBACK, PYDOC, Spec
+from jobs.spec import Spec
+from jobs.stages import FEEDBACK, PYDOC
 from llm.align_config import ChatDataConfig, RowsConfig
 from llm.config import TextConfig
 from llm.damage import Damage

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from jobs.graph import order
+from jobs.kinds import TRAININGS, references
 from jobs.rehearse_slices import Slices
-from jobs.spec import (
-    TRAININGS,
+from jobs.spec import Spec, SpecFile
+from jobs.stages import (
     CorpusStage,
     DpoStage,
     ImportStage,
@@ -21,11 +22,8 @@ from jobs.spec import (
     PretrainStage,
     RewardStage,
     SftStage,
-    Spec,
-    SpecFile,
     Stage,
     TokenizerStage,
-    references,
 )
 from llm.align_config import GuardConfig
 from llm.config import DataConfig, LoopConfig, auto

@@ -20,7 +20,8 @@ from deploy.pods import KEYS, SERVING, STORAGE, Site, resolved, resolved_workers
 from deploy.service import KeySpec, ModelSource, Service, declared
 from jobs.kubernetes_rules import as_label
 from jobs.served import Serving, Start, find
-from jobs.spec import ServeStage, Spec
+from jobs.spec import Spec
+from jobs.stages import ServeStage
 from jobs.version import installed
 from jobs.yaml_source import Keys
 from llm.errors import ArtifactError, DataError, SpecError

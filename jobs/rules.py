@@ -16,13 +16,19 @@ from jobs.corpus_rules import of_corpus, of_shards, of_text
 from jobs.evaluate_rules import of_evaluation, of_lineage
 from jobs.family_rules import of_families, of_family
 from jobs.graph import DATA, order
+from jobs.kinds import (
+    REFERENCES,
+    kind_made,
+    reads_data,
+    references,
+)
 from jobs.kubernetes_rules import of_kubernetes
 from jobs.model_rules import of_model
 from jobs.optim_rules import of_optim
 from jobs.serve_rules import of_serving
 from jobs.shape import did_you_mean, nearest
-from jobs.spec import (
-    REFERENCES,
+from jobs.spec import SpecFile
+from jobs.stages import (
     AnyStage,
     CorpusStage,
     DpoStage,
@@ -36,14 +42,10 @@ from jobs.spec import (
     ScalingStage,
     ServeStage,
     SftStage,
-    SpecFile,
     Stage,
     SweepStage,
     TokenizerStage,
     TokensStage,
-    kind_made,
-    reads_data,
-    references,
 )
 from jobs.yaml_source import Keys
 from llm.config import DataConfig, LoopConfig, auto

@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jobs.kinds import as_json
 from jobs.planned import Plan, StagePlan
-from jobs.spec import as_json
 from llm.files import write_json
 
 NAME = "run.json"

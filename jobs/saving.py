@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from cluster.config import ClusterConfig
 from jobs.measured import Measured
-from jobs.spec import PretrainStage
+from jobs.stages import PretrainStage
 from llm.config import LoopConfig, auto
 from llm.goodput import Costs, best_interval, between_falls, goodput
 from llm.metrics import size_of

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from jobs.planned import Plan, StagePlan
-from jobs.spec import PretrainStage, TokenizerStage
+from jobs.stages import PretrainStage, TokenizerStage
 from llm.errors import SpecError
 from llm.goodput import Costs, best_interval, between_falls, goodput
 from llm.gpus import GPUS_PER_NODE, Gpu, known_gpu

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from jobs.spec import ServeStage
+from jobs.stages import ServeStage
 from jobs.yaml_source import Keys
 from llm.config import auto
 

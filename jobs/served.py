@@ -10,11 +10,13 @@ from deploy.config import ServeConfig
 from deploy.service import ModelSource
 from jobs import auto
 from jobs.facts import Artifact, Facts, gather, refresh
+from jobs.kinds import MODELS
 from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import Plan
 from jobs.serve_rules import of_serving
-from jobs.spec import MODELS, ServeStage, Spec, part
+from jobs.spec import Spec
+from jobs.stages import ServeStage, part
 from llm.artifact import read_shape
 from llm.errors import ArtifactError, SpecError
 from llm.fetch import fetch

@@ -17,7 +17,7 @@ from jobs.show_evaluate import evaluate_rows
 from jobs.show_saving import saving_rows
 from jobs.show_search import search_rows
 from jobs.show_serve import serve_rows
-from jobs.spec import (
+from jobs.stages import (
     CorpusStage,
     DpoStage,
     EvaluateStage,

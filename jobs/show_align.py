@@ -6,7 +6,13 @@ from cluster.config import ClusterConfig
 from jobs.estimate import worker_memory
 from jobs.figures import counted
 from jobs.planned import Plan, StagePlan
-from jobs.spec import DpoStage, ExampleStage, PpoStage, RewardStage, SftStage
+from jobs.stages import (
+    DpoStage,
+    ExampleStage,
+    PpoStage,
+    RewardStage,
+    SftStage,
+)
 from llm.config import ModelConfig
 from llm.metrics import quantity, size_of
 from llm.ppo_memory import plan_memory

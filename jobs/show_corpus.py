@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from jobs.figures import counted, percent
-from jobs.spec import CorpusStage
+from jobs.stages import CorpusStage
 from llm.corpus_config import CleanConfig, DedupConfig, FilterConfig
 from llm.metrics import size_of
 

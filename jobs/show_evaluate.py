@@ -7,9 +7,9 @@ from rich.table import Table
 
 from jobs.figures import counted
 from jobs.planned import StagePlan
-from jobs.spec import EvaluateStage
+from jobs.stages import EvaluateStage
 from llm.evaluate_config import TaskConfig
-from llm.evaluation_report import written
+from llm.evaluation_section import written
 from llm.metrics import size_of
 
 Rows = Iterator[tuple[str, str]]

@@ -13,8 +13,9 @@ from rich.tree import Tree
 
 from jobs.figures import counted
 from jobs.fingerprint import brief
+from jobs.kinds import REFERENCES
 from jobs.lineage import Link, in_order, lineage
-from jobs.spec import REFERENCES, Stage
+from jobs.stages import Stage
 from llm.metrics import duration, size_of
 from llm.model_card import FIGURES, shown
 

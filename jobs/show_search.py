@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jobs.figures import counted
 from jobs.planned import Plan, StagePlan
 from jobs.side_by_side import machines_of, side_by_side
-from jobs.spec import ScalingStage, SearchStage, SweepStage
+from jobs.stages import ScalingStage, SearchStage, SweepStage
 from llm.metrics import duration, quantity
 from tune.search import trials_of
 from tune.space import kind_of, short

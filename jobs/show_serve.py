@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from jobs.figures import counted
 from jobs.planned import StagePlan
-from jobs.spec import ServeStage
+from jobs.stages import ServeStage
 from llm.config import auto
 from llm.metrics import size_of
 from llm.writer_memory import serving_bytes

@@ -7,7 +7,7 @@ from typing import TypeVar
 from cluster.config import ClusterConfig
 from jobs.auto import searched
 from jobs.planned import Plan, StagePlan
-from jobs.spec import SearchStage
+from jobs.stages import SearchStage
 from llm.config import auto
 from tune.config import ResourcesConfig
 

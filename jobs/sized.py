@@ -17,7 +17,7 @@ from jobs.estimate import worker_memory
 from jobs.found import Text
 from jobs.found_rows import RowSet
 from jobs.machine import Machine
-from jobs.spec import PretrainStage
+from jobs.stages import PretrainStage
 from llm.config import ModelConfig
 from llm.metrics import duration, quantity
 from llm.size import active_parameters, flops_per_token

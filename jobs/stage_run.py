@@ -22,7 +22,7 @@ from jobs.perform import PERFORM
 from jobs.planned import Plan, StagePlan
 from jobs.progress import telling, unheard
 from jobs.side_by_side import cpus_side_by_side
-from jobs.spec import (
+from jobs.stages import (
     ExportStage,
     GenerateStage,
     ImportStage,

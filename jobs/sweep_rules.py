@@ -6,17 +6,15 @@ from typing import Any
 
 from jobs import rules
 from jobs.diagnose import diagnose
+from jobs.kinds import REFERENCES, TRAININGS, references
 from jobs.point import keys_of, laid_over
 from jobs.shape import did_you_mean, fields_of, item_of, listed_in, named_in, nearest, record_in
-from jobs.spec import (
-    REFERENCES,
-    TRAININGS,
+from jobs.spec import SpecFile
+from jobs.stages import (
     ExampleStage,
     PretrainStage,
     ScalingStage,
-    SpecFile,
     SweepStage,
-    references,
 )
 from jobs.yaml_source import Keys, Problem, Source
 from llm.config import objective_of

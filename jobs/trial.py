@@ -15,14 +15,16 @@ from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Facts, refresh
 from jobs.graph import tokens_of
+from jobs.kinds import TRAININGS, references
 from jobs.load import built, with_paths
 from jobs.plan import resolve
 from jobs.planned import StagePlan
 from jobs.point import laid_over
 from jobs.progress import unheard
 from jobs.side_by_side import on_machines
-from jobs.spec import TRAININGS, PretrainStage, Spec, Stage, references
+from jobs.spec import Spec
 from jobs.stage_run import perform
+from jobs.stages import PretrainStage, Stage
 from jobs.yaml_source import Source
 from llm.checkpoint import name_of, read_position, steps
 from llm.metrics import Event

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from jobs.kinds import as_json
 from jobs.progress import Watch
 from jobs.run_log import RunLog
-from jobs.spec import as_json
 from jobs.trackers import Behind, Subject, trackers_of
 from jobs.work import Work
 from llm.metrics import Emit, Event

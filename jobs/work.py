@@ -9,7 +9,7 @@ from rich.console import Console
 from jobs.facts import MANIFEST
 from jobs.planned import Plan, StagePlan
 from jobs.progress import unheard
-from jobs.spec import PYDOC
+from jobs.stages import PYDOC
 from llm.files import write_json
 from llm.metrics import Emit
 from llm.outside import always

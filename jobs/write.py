@@ -5,9 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from jobs.facts import CHECKPOINTS, Artifact, Facts, gather
+from jobs.kinds import MODELS
 from jobs.plan import resolve
 from jobs.planned import Plan, StagePlan
-from jobs.spec import MODELS, GenerateStage, Spec
+from jobs.spec import Spec
+from jobs.stages import GenerateStage
 from llm.config import SamplingConfig
 from llm.errors import ArtifactError
 

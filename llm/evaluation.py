@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llm.files import write_atomic, write_json
+from llm.found import Found
 from llm.intervals import Measure, difference, row
-from llm.measuring import Found
 
 NAME = "evaluation.json"
 EXAMPLES = "examples.jsonl"

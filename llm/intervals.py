@@ -38,6 +38,11 @@ class Measure:
         return np.array(self.weights or [1.0] * len(self.values), float)
 
 
+def share(metric: str, values: Sequence[float], note: str = "") -> Measure:
+    """How many of all."""
+    return Measure(metric=metric, unit="share", better="higher", values=values, note=note)
+
+
 def row(measure: Measure) -> dict[str, Any]:
     """The figure and its 95% interval."""
     value, low, high = interval(measure)

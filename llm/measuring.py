@@ -2,33 +2,23 @@
 
 Each returns a `Found`: figures with what they are the mean of, and every item as it went, so that
 models can be compared item by item and people can look at what was right and what was wrong.
+Questions with known answers are in `llm.tasks`.
 """
 
 import math
-import re
-import string
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llm.associations import sentences
-from llm.chat import Conversation, Turn
-from llm.chat_artifact import is_chat
-from llm.continuations import Manner
-from llm.evaluate_config import AssociationConfig, MemorisationConfig, TaskConfig
+from llm.chat import Conversation
+from llm.evaluate_config import AssociationConfig, MemorisationConfig
 from llm.examinee import Answered, Ask, Beginning, Opening, Request
-from llm.intervals import (
-    Measure,
-    calibration_bins,
-    calibration_row,
-    spread,
-)
-from llm.likelihood import Likelihood
+from llm.found import Found
+from llm.intervals import Measure, share, spread
 from llm.measured_text import Document
-from llm.questions import SCHEMAS, Question, delimiter_of, way_of
 from llm.reward_score import Z
 from llm.word_list import WordList
 
@@ -36,21 +26,6 @@ LN2 = math.log(2)
 
 Judge = Callable[[Sequence[tuple[Conversation, str, str]]], list[float]]
 """For prompts and two answers each: 1 if the first is better, 0 if the second, 0.5 for a tie."""
-
-
-@dataclass
-class Found:
-    """What a measurement found."""
-
-    measures: list[Measure] = field(default_factory=list)
-    """The main one first."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    """Figures that are no means of items, ready to be shown."""
-    examples: list[dict[str, Any]] = field(default_factory=list)
-    calibration: list[dict[str, float]] = field(default_factory=list)
-
-
-# -- text ------------------------------------------------------------------------------------------
 
 
 def text(ask: Ask, folder: Path, documents: Sequence[Document]) -> Found:
@@ -81,212 +56,6 @@ def text(ask: Ask, folder: Path, documents: Sequence[Document]) -> Found:
             for document, nat, size in zip(documents, nats, sizes, strict=True)
         ],
     )
-
-
-# -- tasks -----------------------------------------------------------------------------------------
-
-
-def task(
-    ask: Ask,
-    folder: Path,
-    config: TaskConfig,
-    shots: Sequence[Question],
-    questions: Sequence[Question],
-) -> Found:
-    """A task as its config says."""
-    note = ""
-    if config.chat and not is_chat(folder):
-        note = "has no chat template, so it read the questions as plain text"
-    return WAYS[way_of(config)](ask, folder, config, shots, questions, note)
-
-
-def choice(
-    ask: Ask,
-    folder: Path,
-    config: TaskConfig,
-    shots: Sequence[Question],
-    questions: Sequence[Question],
-    note: str,
-) -> Found:
-    """Which choice is likeliest, as a whole and per byte."""
-    asked = [requested(config, shots, q, i) for q in questions for i in range(len(q.choices))]
-    found = iter(ask("likelihoods", folder, asked))
-    scores = [np.array([next(found).logprob for _ in q.choices]) for q in questions]
-    right = [float(s.argmax() == q.right) for s, q in zip(scores, questions, strict=True)]
-    per_byte = [
-        float((s / sizes(q)).argmax() == q.right) for s, q in zip(scores, questions, strict=True)
-    ]
-    measures = [share("accuracy", right, note)]
-    if any(len(set(sizes(q))) > 1 for q in questions):
-        measures.append(share("accuracy_per_byte", per_byte, note))
-        if SCHEMAS[config.schema].per_byte:
-            measures.reverse()
-    counts = per_byte if measures[0].metric == "accuracy_per_byte" else right
-    sure = np.array([1 / np.exp(s - s.max()).sum() for s in scores])
-    return Found(
-        measures,
-        [calibration_row(sure, np.array(right))],
-        [
-            {
-                "prompt": q.prompt or q.before(q.right),
-                "choices": list(q.choices),
-                "logprobs": s.round(4).tolist(),
-                "target": q.right,
-                "right": bool(good),
-            }
-            for q, s, good in zip(questions, scores, counts, strict=True)
-        ],
-        calibration_bins(sure, np.array(right)),
-    )
-
-
-def cloze(
-    ask: Ask,
-    folder: Path,
-    config: TaskConfig,
-    shots: Sequence[Question],
-    questions: Sequence[Question],
-    note: str,
-) -> Found:
-    """Whether the answer is the likeliest text, and how likely it is."""
-    asked = [requested(config, shots, q, q.right) for q in questions]
-    found: list[Likelihood] = ask("likelihoods", folder, asked)
-    nats = [-one.logprob for one in found]
-    measures = [share("accuracy", [float(one.greedy) for one in found], note)]
-    if SCHEMAS[config.schema].perplexity:
-        words = "of an answer, not of a token"
-        measures.append(
-            Measure(metric="perplexity", unit="perplexity", better="lower", values=nats, note=words)
-        )
-    else:
-        bits = [one / LN2 for one in nats]
-        size = [float(len(q.answer.encode()) or 1) for q in questions]
-        measures.insert(
-            0,
-            Measure(
-                metric="bits_per_byte",
-                unit="bits",
-                better="lower",
-                values=bits,
-                weights=size,
-                note=note,
-            ),
-        )
-    examples = [
-        {"prompt": q.prompt, "target": q.answer, "logprob": -nat, "right": one.greedy}
-        for q, nat, one in zip(questions, nats, found, strict=True)
-    ]
-    return Found(measures, examples=examples)
-
-
-def write(
-    ask: Ask,
-    folder: Path,
-    config: TaskConfig,
-    shots: Sequence[Question],
-    questions: Sequence[Question],
-    note: str,
-) -> Found:
-    """Whether the model writes an accepted answer."""
-    schema = SCHEMAS[config.schema]
-    asked = [opened(config, shots, q) for q in questions]
-    outputs = ask("write", folder, asked, Manner(config.answer_tokens, config.stop or schema.stop))
-    extract = config.extract or schema.extract
-    answers = [extracted(one, extract) for one in outputs]
-    right = [
-        any(same(answer, extracted(one, extract), schema.loose) for one in q.choices)
-        for answer, q in zip(answers, questions, strict=True)
-    ]
-    examples = [
-        {"prompt": q.prompt, "output": output, "answer": answer, "target": q.answer, "right": good}
-        for q, output, answer, good in zip(questions, outputs, answers, right, strict=True)
-    ]
-    return Found([share("exact_match", list(map(float, right)), note)], examples=examples)
-
-
-WAYS = {"choice": choice, "cloze": cloze, "write": write}
-
-
-def share(metric: str, values: list[float], note: str = "") -> Measure:
-    """How many of all."""
-    return Measure(metric=metric, unit="share", better="higher", values=values, note=note)
-
-
-def sizes(question: Question) -> np.ndarray:
-    """UTF-8 bytes of each choice."""
-    return np.array([float(len(one.encode()) or 1) for one in question.choices])
-
-
-def requested(
-    config: TaskConfig, shots: Sequence[Question], question: Question, number: int
-) -> Request:
-    """A choice behind its question, which stands behind solved ones."""
-    between = delimiter_of(config)
-    prompt = solved(config, shots) + question.before(number)
-    turns = conversation(config, shots, question) if config.chat else ()
-    if turns:
-        # the delimiter belongs to plain text: an answer is a turn of its own
-        return Request(prompt + between, question.choices[number], turns)
-    return Request(prompt, between + question.choices[number])
-
-
-def opened(config: TaskConfig, shots: Sequence[Question], question: Question) -> Opening:
-    """A question that is to be answered; the space before an answer is the model's to write."""
-    prompt = solved(config, shots) + question.prompt + delimiter_of(config).rstrip(" ")
-    return Opening(prompt, conversation(config, shots, question) if config.chat else ())
-
-
-def solved(config: TaskConfig, shots: Sequence[Question]) -> str:
-    """Questions with their answers."""
-    between = delimiter_of(config)
-    return "".join(f"{q.before(q.right)}{between}{q.answer}\n\n" for q in shots)
-
-
-def conversation(config: TaskConfig, shots: Sequence[Question], question: Question) -> Conversation:
-    """Solved questions as earlier turns, then the question."""
-    turns: list[Turn] = []
-    for shot in shots:
-        turns += [*asked_by(shot), Turn("assistant", shot.answer)]
-    turns += asked_by(question)
-    begins = bool(turns) and turns[0].role == "system"
-    system = [] if begins or not config.system else [Turn("system", config.system)]
-    return (*system, *turns)
-
-
-def asked_by(question: Question) -> Conversation:
-    """A question as turns."""
-    return question.turns or (Turn("user", question.prompt),)
-
-
-def extracted(text: str, pattern: str) -> str:
-    """The first group of a pattern's first match; the whole text where there is none."""
-    match = re.search(pattern, text) if pattern else None
-    return match[1] if match and match.groups() and match[1] is not None else text
-
-
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-
-
-def same(answer: str, accepted: str, loose: bool) -> bool:
-    """Whether two answers are one: numbers by their value, however they are written."""
-    numbers = [number(one) for one in (answer, accepted)]
-    if None not in numbers:
-        return numbers[0] == numbers[1]
-    return normal(answer, loose) == normal(accepted, loose)
-
-
-def number(text: str) -> float | None:
-    """`$1,234.50` as a number."""
-    plain = text.strip().strip("$€£¥").replace(",", "").rstrip(".")
-    return float(plain) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", plain) else None
-
-
-def normal(text: str, loose: bool) -> str:
-    """A text without white space around it; loose: no case, signs or articles either."""
-    if not loose:
-        return text.strip()
-    plain = text.casefold().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(ARTICLES.sub(" ", plain).split())
 
 
 # -- what models write -----------------------------------------------------------------------------

@@ -128,7 +128,17 @@ EVALUATION: dict[str, Any] = {
         for model, value in (("sft", 2.1), ("ppo", 2.2))
     ],
     "differences": [
-        {"task": "hellaswag", "first": "ppo", "second": "sft", "value": 0.1, "low": -0.02}
+        {
+            **{"task": "hellaswag", "metric": "accuracy", "model": "ppo", "other": "sft"},
+            **{"value": 0.1, "low": -0.02, "high": 0.22, "examples": 100, "unit": "share"},
+            "better": "higher",
+        }
+    ],
+    "calibration": [
+        {
+            **{"model": "ppo", "task": "hellaswag"},
+            "bins": [{"from": 0.2, "to": 0.3, "examples": 9, "confidence": 0.25, "accuracy": 1}],
+        }
     ],
 }
 

@@ -28,10 +28,10 @@ from llm.examinee import Desk
 from llm.exchange_config import ExportConfig
 from llm.hf_export import export_model
 from llm.intervals import row
-from llm.measuring import task
 from llm.model import Transformer
 from llm.pydoc_pairs import pydoc_entries
 from llm.questions import questions_in
+from llm.tasks import task
 from llm.tokenizer import Tokenizer
 from llm.tokenizer_trainer import train
 

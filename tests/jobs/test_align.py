@@ -14,7 +14,8 @@ from jobs.plan import resolve
 from jobs.planned import Plan
 from jobs.run import figures
 from jobs.show import show
-from jobs.spec import PpoStage, Spec
+from jobs.spec import Spec
+from jobs.stages import PpoStage
 from llm.errors import DataError, SpecError
 
 SPEC = """\

@@ -16,7 +16,8 @@ from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import Plan
 from jobs.show import show
-from jobs.spec import EvaluateStage, Spec
+from jobs.spec import Spec
+from jobs.stages import EvaluateStage
 from llm.errors import DataError, SpecError
 from tests.deploy.tiny import TEXTS, write_folder
 

@@ -7,8 +7,9 @@ import pytest
 from jobs import auto
 from jobs.family_rules import GAP
 from jobs.fingerprint import meaningful
+from jobs.kinds import as_json
 from jobs.load import load
-from jobs.spec import PretrainStage, as_json
+from jobs.stages import PretrainStage
 from llm import complete
 from llm.errors import SpecError
 

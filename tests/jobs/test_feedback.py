@@ -9,9 +9,10 @@ import pytest
 
 from jobs.facts import gather
 from jobs.feedback import NOTHING, copied, measure, take, taken
+from jobs.kinds import data_sets
 from jobs.load import load
 from jobs.plan import resolve
-from jobs.spec import Spec, data_sets
+from jobs.spec import Spec
 from llm.errors import SpecError
 
 SPEC = """\

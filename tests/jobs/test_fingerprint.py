@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from jobs.fingerprint import differences, fingerprint, meaningful
-from jobs.spec import (
+from jobs.kinds import as_json
+from jobs.stages import (
     AnyStage,
     CorpusStage,
     GenerateStage,
     PretrainStage,
     TokenizerStage,
     TokensStage,
-    as_json,
 )
 from llm.config import CheckpointConfig, KeepConfig, OptimConfig, SamplingConfig
 from llm.corpus_config import (

@@ -29,7 +29,7 @@ from jobs.plan import resolve
 from jobs.planned import Plan
 from jobs.rules import RESERVED_TOKENS
 from jobs.sized import characters_for
-from jobs.spec import PretrainStage, TokenizerStage
+from jobs.stages import PretrainStage, TokenizerStage
 from llm.errors import DataError, SpecError
 from llm.filesystem import find
 

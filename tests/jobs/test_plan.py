@@ -17,7 +17,8 @@ from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import Plan
 from jobs.show import show
-from jobs.spec import PretrainStage, Spec
+from jobs.spec import Spec
+from jobs.stages import PretrainStage
 from llm.config import ModelConfig, OptimConfig
 from llm.errors import ArtifactError, DataError, SpecError
 

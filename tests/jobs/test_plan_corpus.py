@@ -16,7 +16,8 @@ from jobs.load import load
 from jobs.plan import resolve
 from jobs.planned import Plan, StagePlan
 from jobs.show import show
-from jobs.spec import PretrainStage, Spec
+from jobs.spec import Spec
+from jobs.stages import PretrainStage
 from llm import shards
 from llm.errors import DataError
 

@@ -9,7 +9,7 @@ import pytest
 from jobs import auto
 from jobs.fingerprint import fingerprint
 from jobs.load import load
-from jobs.spec import PretrainStage
+from jobs.stages import PretrainStage
 from llm.artifact import read_shape
 from llm.config import ModelConfig, model_from_json
 from llm.files import write_json

@@ -24,7 +24,8 @@ from jobs.rehearse_show import Outcome, showing, summary, table
 from jobs.rehearse_slices import DOCUMENT, ROWS, TEXT, Slices
 from jobs.rehearse_toy import STEPS, toy, written
 from jobs.rehearse_trial import Skipped
-from jobs.spec import PretrainStage, Spec
+from jobs.spec import Spec
+from jobs.stages import PretrainStage
 from llm.config import KeepConfig, TextConfig
 from llm.errors import SpecError
 from tests.tasks import sentence, write_text

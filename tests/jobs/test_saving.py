@@ -16,7 +16,7 @@ from jobs.plan import resolve
 from jobs.planned import Plan
 from jobs.saving import saving_of
 from jobs.show import show
-from jobs.spec import PretrainStage
+from jobs.stages import PretrainStage
 from llm.config import CheckpointConfig, LoopConfig
 
 SPEC = """\

@@ -8,7 +8,8 @@ import pytest
 from jobs.facts import gather
 from jobs.load import load
 from jobs.plan import resolve
-from jobs.spec import ServeStage, Spec
+from jobs.spec import Spec
+from jobs.stages import ServeStage
 from llm.errors import SpecError
 
 SPEC = """\

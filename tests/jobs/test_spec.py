@@ -15,7 +15,8 @@ import yaml
 from jobs import schema
 from jobs.load import load
 from jobs.shape import distance, fields_of, help_of, nearest
-from jobs.spec import GenerateStage, PretrainStage, Spec, SpecFile, TokenizerStage
+from jobs.spec import Spec, SpecFile
+from jobs.stages import GenerateStage, PretrainStage, TokenizerStage
 from llm.config import TrainConfig
 from llm.errors import SpecError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.load import load
-from jobs.spec import CorpusStage
+from jobs.stages import CorpusStage
 from llm.corpus_config import GopherConfig
 from llm.errors import SpecError
 

@@ -45,13 +45,28 @@ def test_rows_that_are_none_are_counted_and_left_out() -> None:
     assert html.count("--at") == 1
 
 
-def test_differences_have_a_column_for_every_key() -> None:
+def apart(low: float, high: float, better: str) -> str:
+    one = row((low + high) / 2, low, high, other="n", better=better)
+    return page(row(0.5), differences=[one])
+
+
+def test_differences_are_drawn_from_the_middle() -> None:
     html = page(row(0.5), differences=EVALUATION["differences"])
-    assert re.findall(r"<th[^>]*>(.*?)</th>", html)[-5:] == [
-        "task",
-        "first",
-        "second",
-        "value",
-        "low",
-    ]
-    assert "<td>-0.02</td>" in html
+    assert "ppo against sft" in html
+    assert "--at: 72.73%; --low: 45.45%; --high: 100.00%" in html  # of -0.22 to 0.22
+    assert '<tr class="">' in html, "chance alone may be the reason"
+
+
+def test_what_is_sure_to_be_better_is_marked() -> None:
+    assert '<tr class="better">' in apart(0.1, 0.3, "higher")
+    assert '<tr class="worse">' in apart(0.1, 0.3, "lower")
+    assert '<tr class="better">' in apart(-0.3, -0.1, "lower")
+
+
+def test_no_difference_at_all_is_drawn_in_the_middle() -> None:
+    assert "--at: 50.00%; --low: 50.00%; --high: 50.00%" in apart(0.0, 0.0, "higher")
+
+
+def test_calibration_is_told_by_how_sure() -> None:
+    html = page(row(0.5), calibration=EVALUATION["calibration"])
+    assert "<td>25%</td><td>100%</td><td>9</td>" in html

@@ -20,11 +20,13 @@ from llm.artifact import read_model, write_model
 from llm.evaluate_config import MeasuredTextConfig, TaskConfig
 from llm.examinee import Desk
 from llm.exchange_config import ExportConfig
+from llm.found import Found
 from llm.hf_export import export_model
 from llm.intervals import row
 from llm.measured_text import measured_documents
-from llm.measuring import Found, task, text
+from llm.measuring import text
 from llm.questions import questions_in
+from llm.tasks import task
 from tests.deploy.tiny import TEXTS, write_folder
 
 CONTEXT = 64

@@ -7,26 +7,19 @@ from typing import Any
 
 import pytest
 
+from llm.accepted import extracted, same
 from llm.chat import Turn
 from llm.evaluate_config import AssociationConfig, MemorisationConfig, TaskConfig
 from llm.evaluation import part_path, read_parts, write_evaluation, write_part
 from llm.evaluation_report import write_report
+from llm.exam import Exam
 from llm.examinee import Request
+from llm.found import Found
 from llm.likelihood import Likelihood
 from llm.measured_text import Document
-from llm.measuring import (
-    Found,
-    associations,
-    by_rewards,
-    extracted,
-    memorisation,
-    requested,
-    same,
-    task,
-    toxicity,
-    wins,
-)
+from llm.measuring import associations, by_rewards, memorisation, toxicity, wins
 from llm.questions import Question
+from llm.tasks import task
 from llm.word_list import WordList
 
 NOWHERE = Path("nowhere")
@@ -83,9 +76,10 @@ def test_how_sure_it_is_of_a_choice_is_its_share_of_the_probability() -> None:
 
 def test_solved_questions_stand_before_a_question() -> None:
     shots = [Question("Q: a\nA:", ("x", "y"), 1)]
-    asked = requested(config(), shots, Question("Q: b\nA:", ("z",)), 0)
+    asked = Exam(config(), shots, []).request(Question("Q: b\nA:", ("z",)), 0)
     assert asked == Request("Q: a\nA: y\n\nQ: b\nA:", " z")
-    chat = requested(config(chat=True, system="Be brief."), shots, Question("b", ("z",)), 0)
+    talk = Exam(config(chat=True, system="Be brief."), shots, [])
+    chat = talk.request(Question("b", ("z",)), 0)
     assert chat.turns == (
         Turn("system", "Be brief."),
         Turn("user", "Q: a\nA:"),
@@ -97,7 +91,8 @@ def test_solved_questions_stand_before_a_question() -> None:
 
 def test_the_beginning_is_what_differs_in_winogrande() -> None:
     question = Question("", ("was round.",) * 2, 0, ("the egg", "the wall"))
-    requests = [requested(config("winogrande"), [], question, i) for i in (0, 1)]
+    exam = Exam(config("winogrande"), [], [question])
+    requests = [exam.request(question, i) for i in (0, 1)]
     assert requests == [Request("the egg", " was round."), Request("the wall", " was round.")]
     model = answering(
         likelihoods=lambda asked: Likelihood(-1.0 if "egg" in asked.prompt else -2.0, False, 3)
@@ -241,5 +236,5 @@ def test_parts_become_rows_differences_and_a_page(tmp_path: Path) -> None:
     page = write_report(tmp_path, "run: evaluate", evaluation, parts).read_text()
     assert "&lt;b&gt;0&lt;/b&gt;" in page
     assert "<script" not in page
-    assert "100.0% (67.6 to 100.0)" in page  # Wilson's interval of 8 in 8
+    assert 'aria-label="67.6% to 100.0%"' in page  # Wilson's interval of 8 in 8
     assert 'class="better"' in page

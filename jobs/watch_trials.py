@@ -1,15 +1,18 @@
 """What a person sees while trials run: a live table on a terminal, plain lines elsewhere."""
 
+import time
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from jobs.progress import draws
+from llm.metrics import duration
 from tune.config import SweepConfig
-from tune.results import best, lines, objectives
+from tune.results import Tried, best, lines, objectives
+from tune.search import trials_of
 from tune.space import short
 from tune.trials import Trial
 
@@ -26,7 +29,8 @@ class TrialWatch:
     def __init__(self, console: Console, config: SweepConfig) -> None:
         self.console, self.config = console, config
         self.trials: dict[str, Trial] = {}
-        self.live = Live(console=console, get_renderable=self.table, refresh_per_second=2)
+        self.began = time.monotonic()
+        self.live = Live(console=console, get_renderable=self.view, refresh_per_second=2)
 
     def __enter__(self) -> "TrialWatch":
         if draws(self.console):
@@ -65,8 +69,8 @@ class TrialWatch:
         at = f" at {trial.tokens:,}" if trial.tokens else ""
         self.say(f"trial {trial.number} {how}{at}:{known} {values}")
 
-    def table(self) -> Table:
-        """The trials, the newest state of each."""
+    def view(self) -> Group:
+        """The trials, the newest state of each, and how all of them get on."""
         known = sorted(self.trials.values(), key=lambda trial: (trial.number, trial.seed))
         leader = best(known, self.config)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
@@ -81,4 +85,15 @@ class TrialWatch:
             if leader and trial in leader.trials:
                 style = "bold green"
             table.add_row(*(Text(cell) for cell in cells), style=style)
-        return table
+        return Group(table, Text(self.summary(leader), style="dim"))
+
+    def summary(self, leader: Tried | None) -> str:
+        """`5 of 8 ended after 2m 10s; best so far: trial 0, bpb 2.459`"""
+        ended = sum(trial.status != "unfinished" for trial in self.trials.values())
+        known = trials_of(self.config) * self.config.seeds
+        text = f"{ended} of {known} ended after {duration(time.monotonic() - self.began)}"
+        figure = leader.figure(self.config.metric) if leader else None
+        if leader is None or figure is None:
+            return text
+        one = f"trial {leader.trials[0].number}, {self.config.metric} {figure:.4g}"
+        return f"{text}; best so far: {one}"

@@ -152,8 +152,15 @@ def lines(trials: Iterable[Trial], config: SweepConfig) -> Iterator[tuple[str, .
         figures = [trial.figure(metric) for metric in objectives(config)]
         yield (
             str(trial.number),
-            f"{trial.status} ({trial.result['by']})" if "by" in trial.result else trial.status,
+            how(trial),
             f"{trial.tokens:,}",
             *("" if figure is None else f"{figure:.4g}" for figure in figures),
             *(short(trial.point.get(path)) for path in config.space),
         )
+
+
+def how(trial: Trial) -> str:
+    """`stopped (asha)`, `under way`: how a trial is."""
+    if trial.status == "unfinished":
+        return "under way" if trial.reports else "starting"
+    return f"{trial.status} ({trial.result['by']})" if "by" in trial.result else trial.status

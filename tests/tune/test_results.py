@@ -90,6 +90,13 @@ def test_a_line_of_the_live_table_says_how_a_trial_is(tmp_path: Path) -> None:
     assert line == ("0", "stopped (asha)", "2", "2", "0.001", "0.1", "gelu")
 
 
+def test_a_trial_that_has_said_nothing_is_starting(tmp_path: Path) -> None:
+    create(tmp_path, 0, 0, point(0.1))
+    wrote(tmp_path, 1, point(0.2), [3.0], "unfinished")
+    states = [line[1] for line in lines(read_trials(tmp_path), CONFIG)]
+    assert states == ["starting", "under way"]
+
+
 # -- report ----------------------------------------------------------------------------------------
 
 

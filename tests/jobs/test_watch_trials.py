@@ -26,7 +26,7 @@ def watched(folder: Path, terminal: bool, width: int = 60) -> str:
             watch(
                 wrote(folder, number, {"pretrain.optim.lr": 0.1 * number}, losses, status, **more)
             )
-    return re.sub(r"\x1b\[\?\w+", "", out.getvalue())
+    return re.sub(r"\x1b\[\?25[lh]", "", out.getvalue())
 
 
 def test_the_table_says_how_each_trial_is_and_how_all_get_on(tmp_path: Path) -> None:

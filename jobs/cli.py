@@ -1,18 +1,19 @@
-"""The command line: init, check, plan, run, render, rehearse, generate, serve, chat, key, audit,
-diff, lineage, migrate, report, top, schema, version.
+"""The command line: init, check, plan, run, render, rehearse, migrate, schema, version.
 
-Jobs on a cluster: submit, status, logs, stop, resume, list (jobs/submit_cli.py).
+Models: generate, serve, chat, key (jobs/model_cli.py). What runs leave behind: audit, diff,
+lineage, report, top (jobs/record_cli.py). Jobs on a cluster: submit, status, logs, stop, resume,
+list; and doctor (jobs/submit_cli.py).
+
 torch and ray are imported by the commands that need them, inside, so that everything else answers
 at once.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from jobs import submit_cli
+from jobs import model_cli, record_cli, submit_cli
 from jobs.graph import order
 from jobs.load import load
 from jobs.plainly import File, Overrides, sigterm_is_ctrl_c, told_plainly
@@ -160,168 +161,6 @@ def rehearse(
 
 
 @app.command()
-def generate(
-    file: File,
-    overrides: Overrides = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", "-p", help="Text to continue; - reads it from stdin."),
-    ] = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", "-s", help="Name of the stage to write with.")
-    ] = None,
-) -> None:
-    """Let the trained model of a spec write."""
-    with told_plainly():
-        spec = load(file, overrides or ())
-        from jobs.write import generate as generate_text
-
-        generate_text(spec, sys.stdin.read() if prompt == "-" else prompt, stage)
-
-
-@app.command()
-def serve(
-    target: Annotated[
-        str, typer.Argument(help="A spec, or the folder or URI of a model.", show_default=False)
-    ],
-    overrides: Overrides = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", "-s", help="Name of the serve stage.")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.")] = None,
-    no_auth: Annotated[
-        bool, typer.Option("--no-auth", help="Ask for no API key; only on 127.0.0.1.")
-    ] = False,
-    config: Annotated[
-        bool, typer.Option("--config", help="Print a configuration for `serve deploy` and end.")
-    ] = False,
-) -> None:
-    """Serve a model: an OpenAI-compatible endpoint and a chat page."""
-    with told_plainly():
-        from jobs.serving import Start, print_config
-        from jobs.serving import serve as serve_models
-
-        start = Start(target, tuple(overrides or ()), stage, port, no_auth)
-        if config:
-            print_config(start)
-        else:
-            serve_models(start)
-
-
-@app.command()
-def chat(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="A server's URL, a spec, or the folder of a model.", show_default=False
-        ),
-    ],
-    overrides: Overrides = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A model of the server, a stage of the run.")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option("--key", help="API key; else HUMPTY_API_KEY has it.")
-    ] = None,
-    system: Annotated[str, typer.Option("--system", help="System prompt.")] = "",
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.7,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Length of an answer; else what there is room for.")
-    ] = None,
-) -> None:
-    """Talk to a model in the terminal."""
-    with told_plainly():
-        from jobs.chat import Wishes
-        from jobs.chat import chat as talk_to
-
-        wishes = Wishes(model, key, system, temperature, max_tokens)
-        talk_to(target, overrides or (), wishes)
-
-
-@app.command()
-def key(
-    name: Annotated[str, typer.Argument(help="Whose key it is.", show_default=False)],
-    file: Annotated[
-        str, typer.Option("--file", "-f", help="The file that `keys:` of a serve stage names.")
-    ] = "keys.txt",
-) -> None:
-    """Make an API key: shown once, kept as a hash."""
-    with told_plainly():
-        from jobs.keys import make_key
-
-        make_key(name, file)
-
-
-@app.command()
-def audit(
-    target: Annotated[
-        str,
-        typer.Argument(help="A spec, or the folder of a pretrain artifact.", show_default=False),
-    ],
-    overrides: Overrides = None,
-    stage: Annotated[
-        str | None, typer.Option("--stage", "-s", help="Name of the pretrain stage.")
-    ] = None,
-    document: Annotated[
-        str | None, typer.Option("--document", "-d", help="Tell which steps saw this document.")
-    ] = None,
-    step: Annotated[int | None, typer.Option("--step", help="Show what was in this step.")] = None,
-) -> None:
-    """Prove which data a training was trained on, in which order, nothing left out or repeated."""
-    with told_plainly():
-        from rich.console import Console
-
-        from jobs import audit as audits
-
-        folder = audits.find_run(target, overrides or [], stage)
-        if document is not None:
-            audits.show_document(folder, document, Console())
-        elif step is not None:
-            audits.show_step(folder, step, Console())
-        else:
-            audits.show_proof(folder, Console())
-
-
-@app.command()
-def diff(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="A [KEY=VALUE]... B [KEY=VALUE]...",
-            help="Two runs: specs, folders of runs, or of artifacts; overrides follow their spec.",
-            show_default=False,
-        ),
-    ],
-) -> None:
-    """Show what differs between two runs; exit code 0: nothing, 1: something, as of `diff`."""
-    with told_plainly():
-        from jobs.show_diff import print_diff
-
-        code = print_diff(runs)
-    raise typer.Exit(code)
-
-
-@app.command()
-def lineage(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="An artifact's folder, its id (system_fingerprint of an answer), or SPEC[:STAGE].",
-            show_default=False,
-        ),
-    ],
-    overrides: Overrides = None,
-    storage: Annotated[str, typer.Option("--storage", help="Where an id is looked for.")] = "runs",
-    json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
-) -> None:
-    """Lead an artifact, or an answer of the endpoint, back to spec, data, code and parents."""
-    with told_plainly():
-        from jobs.show_lineage import print_lineage
-
-        print_lineage(target, overrides or [], storage, json)
-
-
-@app.command()
 def migrate(
     file: File,
     write: Annotated[bool, typer.Option("--write", help="Replace the file.")] = False,
@@ -331,35 +170,6 @@ def migrate(
         from jobs.migrate import print_migration
 
         print_migration(file, write)
-
-
-@app.command()
-def top(
-    target: Annotated[
-        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
-    ],
-    overrides: Overrides = None,
-) -> None:
-    """Watch how a run gets on, from anywhere its folder can be seen."""
-    with told_plainly():
-        from jobs.top import top as watch_run
-
-        watch_run(target, overrides or [])
-
-
-@app.command()
-def report(
-    target: Annotated[
-        str, typer.Argument(help="A spec, or the folder of a run.", show_default=False)
-    ],
-    overrides: Overrides = None,
-) -> None:
-    """Write report.html of a run, finished or not: its story, plots, costs, lineage."""
-    with told_plainly():
-        from jobs.report import write_run_report
-        from jobs.top import folder_of
-
-        typer.echo(write_run_report(folder_of(target, overrides or [])))
 
 
 @app.command()
@@ -383,7 +193,12 @@ def version() -> None:
     typer.echo(f"humpty {installed('humpty')}")
 
 
-app.add_typer(submit_cli.app)
+GROUPS = {"Models": model_cli, "Runs": record_cli, "Clusters": submit_cli}
+
+for title, group in GROUPS.items():
+    for command in group.app.registered_commands:
+        command.rich_help_panel = title
+    app.add_typer(group.app)
 
 
 def main() -> None:

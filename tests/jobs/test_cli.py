@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from jobs import cli, schema
+from jobs import schema
 from jobs.cli import app
 from jobs.plainly import sigterm_is_ctrl_c
 from jobs.spec import Spec
@@ -116,7 +116,7 @@ def test_run_gets_the_spec_with_its_overrides(monkeypatch: pytest.MonkeyPatch) -
 
 def test_ctrl_c_exits_with_130_and_tells_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     put(FakeRun(KeyboardInterrupt()), monkeypatch)
-    monkeypatch.setattr(cli.sys, "argv", ["humpty", "run", "jobs/quickstart.yaml", "name=a b"])
+    monkeypatch.setattr(sys, "argv", ["humpty", "run", "jobs/quickstart.yaml", "name=a b"])
     result = runner.invoke(app, ["run", QUICKSTART])
     assert result.exit_code == 130
     assert "  python -m jobs run jobs/quickstart.yaml 'name=a b'\n" in result.stderr
@@ -160,7 +160,7 @@ def test_a_training_that_ends_early_tells_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, error: UserError, code: int
 ) -> None:
     put(FakeRun(error), monkeypatch)
-    monkeypatch.setattr(cli.sys, "argv", ["humpty", "run", "jobs/quickstart.yaml"])
+    monkeypatch.setattr(sys, "argv", ["humpty", "run", "jobs/quickstart.yaml"])
     result = runner.invoke(app, ["run", QUICKSTART])
     expected = f"{error}\nTo go on:\n  python -m jobs run jobs/quickstart.yaml\n"
     assert (result.exit_code, result.stderr) == (code, expected)

@@ -82,6 +82,8 @@ class News:
     """Errors that have ended workers of this group, the first of them first."""
     left: bool
     """The workers have saved, and wait to be ended."""
+    placement: Any = None
+    """What holds the group's room, once it has any."""
 
 
 class Exchange:
@@ -100,6 +102,7 @@ class Exchange:
         self.fallen: list[Told] = []
         self.left = False
         self.controller: Any = None
+        self.placement: Any = None
         self.orders = replace(self.orders, leave=False)
 
     # -- asked by workers and the controller --
@@ -138,6 +141,10 @@ class Exchange:
         """The group's controller."""
         self.controller = controller
 
+    async def placed(self, placement: Any) -> None:
+        """The group has room: its placement group."""
+        self.placement = placement
+
     # -- asked by the driver --
 
     async def give(self, orders: Orders) -> None:
@@ -153,7 +160,7 @@ class Exchange:
         now = time.monotonic()
         ages = [now - at for _, at in self.signs.values()]
         signs = [sign for sign, _ in self.signs.values()]
-        return News(events, signs, ages, self.fallen, self.left)
+        return News(events, signs, ages, self.fallen, self.left, self.placement)
 
     async def control(self) -> Any:
         """The controller's handle, once there is one."""

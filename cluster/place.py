@@ -1,14 +1,12 @@
-"""What Ray Train runs in every worker of a group, and in the controller above them."""
+"""What Ray Train runs in every worker of a group."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
 import torch
 from ray.train.torch import get_device
-from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from cluster.line import line_to
 from llm.errors import Stopped
@@ -46,13 +44,12 @@ class Place:
     """Of a stream, by rank."""
 
 
-def work(config: dict[str, Place]) -> Event | Stopped:
+def work(place: Place) -> Event | Stopped:
     """What every worker runs.
 
     All stop at the same step, so that is an ordinary end: an error of one would end the others,
     which may still be saving.
     """
-    place = config["place"]
     use_device(place.cpus)
     folder = Path(place.task.folder)
     with line_to(place.exchange, place.group, place.fence, folder) as line:
@@ -69,14 +66,3 @@ def use_device(cpus: int) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-
-
-class Introduced(ControllerCallback):
-    """Tells the exchange who the controller is."""
-
-    def __init__(self, exchange: Any) -> None:
-        self.exchange = exchange
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Runs in the controller."""
-        self.exchange.controlled_by.remote(ray.get_runtime_context().current_actor)

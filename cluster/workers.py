@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ import ray
 from ray.data import DataIterator
 from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.util.placement_group import remove_placement_group
 
 from cluster.config import ClusterConfig
 from cluster.exchange import News, Orders, open_exchange
 from cluster.falls import RECLAIMED, Fall, fall_at_start, fall_of, with_node
 from cluster.ingest import dismiss
 from cluster.interface import group_config
+from cluster.introduced import Introduced
 from cluster.patience import Patience
-from cluster.place import Introduced, Loop, Place, Task, work
+from cluster.place import Loop, Place, Task, work
 from cluster.room import Demand, alive_nodes, ask_for, room_in, usable_nodes
 from cluster.stop import Stop, asked_to_stop
 from cluster.trainer import Trainer
@@ -143,6 +146,8 @@ class Groups:
         self.looked = self.told = 0.0
         self.hosts: dict[int, str] = {}
         """Where the ranks of this group are."""
+        self.placement: Any = None
+        """What holds the group's room."""
 
     def run(self) -> Event:
         """Train to the end."""
@@ -192,6 +197,13 @@ class Groups:
             return self.outlive(Fit(self.trainer(shares)))
         finally:
             dismiss(shares)
+            self.free_room()
+
+    def free_room(self) -> None:
+        """Its controller has done so, unless it died."""
+        if self.placement is not None:
+            remove_placement_group(self.placement)
+            self.placement = None
 
     def outlive(self, fit: Fit) -> Event | Stopped | Fall:
         """Attend to a group until it ends."""
@@ -227,8 +239,7 @@ class Groups:
             shares,
         )
         return Trainer(
-            work,  # type: ignore[arg-type]
-            train_loop_config={"place": place},
+            partial(work, place),  # as a config it would be loaded by the controller, too
             scaling_config=ScalingConfig(
                 num_workers=self.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
@@ -242,7 +253,7 @@ class Groups:
                 failure_config=FAIL_AT_ONCE,
                 callbacks=[Introduced(self.exchange)],  # type: ignore[list-item]
             ),
-            torch_config=group_config(
+            backend_config=group_config(
                 cluster.gpus_per_worker > 0, max(COLLECTIVE_TIMEOUT_S, ceil(cluster.hang_timeout))
             ),
         )
@@ -254,6 +265,7 @@ class Groups:
         news: News = ray.get(self.exchange.news.remote())
         for event in news.events:
             self.emit(event)
+        self.placement = news.placement or self.placement
         self.step = max([self.step, *(sign.step for sign in news.signs)])
         self.reclaimed = self.reclaimed or any(sign.reclaimed for sign in news.signs)
         return news

@@ -8,7 +8,7 @@ and kept (`llm.reference`), so a step costs one model, not two.
 
 Nothing is dropped in training: the reference saw all activations, too.
 
-N answers of a batch, T tokens of the longest, M tokens of answers.
+N answers of a batch, R rows of T tokens, M tokens of answers.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from llm.align_config import DpoConfig
 from llm.align_task import AlignTask
 from llm.artifact import read_model, write_model
+from llm.attention import places_in
 from llm.chat import Template
 from llm.chat_artifact import write_chat_shape
 from llm.data import Cursor
@@ -61,11 +62,9 @@ class DpoPolicy(nn.Module):
         """Stays as it is, without dropout."""
         return super().train(False)
 
-    def forward(
-        self, ids: Tensor, lengths: Tensor, prompts: Tensor, pairs: Pairs, reference: Tensor
-    ) -> Tensor:
-        """Summed loss of comparisons of answers (N, T); reference: (N,), their log-probability."""
-        gains = answer_logprobs(self.model, Answers(ids, lengths, prompts)) - reference
+    def forward(self, pairs: Pairs, reference: Tensor, **answers: Tensor) -> Tensor:
+        """Summed loss of comparisons of `Answers`; reference: (N,), their log-probability."""
+        gains = answer_logprobs(self.model, Answers(**answers)) - reference
         return dpo_loss(gains, pairs, self.beta, self.label_smoothing)
 
 
@@ -74,13 +73,13 @@ def answer_logprobs(model: Transformer, answers: Answers) -> Tensor:
 
     Logits, most of the cost of a small model, are made for the answers' tokens only.
     """
-    ids, lengths, prompts = answers
-    ids = ids[:, : model.config.context]  # padding may reach beyond it
-    place = torch.arange(1, ids.size(1), device=ids.device)
-    own = (place >= prompts[:, None]) & (place < lengths[:, None])  # (N, T - 1)
-    logits = model.logits(model.features(ids)[:, :-1][own])  # (M, V)
-    logprobs = logprobs_of(logits, ids[:, 1:][own])
-    return logprobs.new_zeros(len(ids)).index_add(0, own.nonzero()[:, 0], logprobs)
+    context = model.config.context  # padding may reach beyond it
+    ids, owners = answers.ids[:, :context], answers.owners[:, :context]
+    begins = answers.prompts[owners.clamp(min=0)]  # (R, T)
+    own = ((places_in(owners) >= begins) & (owners >= 0))[:, 1:]  # (R, T - 1), what is predicted
+    features = model.features(ids, documents=owners)[:, :-1]
+    logprobs = logprobs_of(model.logits(features[own]), ids[:, 1:][own])  # (M,)
+    return logprobs.new_zeros(len(answers.prompts)).index_add(0, owners[:, 1:][own], logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)

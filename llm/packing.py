@@ -1,4 +1,4 @@
-"""Documents to rows of equal length: joined, each ended by end-of-text, and cut.
+"""Documents to rows of equal length: joined, each ended by end-of-text, and cut; or kept whole.
 
 Every token is a target exactly once; a row's last token is the next row's first input. Which
 document a row holds follows from the lengths alone, so nothing need be written down for it.
@@ -6,6 +6,7 @@ document a row holds follows from the lengths alone, so nothing need be written 
 R rows, C context.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,12 @@ PAD = -1
 
 
 LENGTH_STEP = 16
+
+OPEN = 64
+"""Rows that `packed` still looks at."""
+
+Members = tuple[int, ...]
+"""Numbers of the texts in a row."""
 
 
 def rounded(length: int) -> int:
@@ -71,3 +78,25 @@ def count_rows(targets: int, context: int, first: int) -> int:
     if targets == 0:
         return 0
     return 1 + max(0, -(-(targets - first) // context))
+
+
+def packed(lengths: Sequence[int], order: Sequence[int], room: int) -> list[Members]:
+    """Rows of at most `room` tokens that hold all texts of such lengths, taken in `order`.
+
+    Each goes where it leaves the least room: best fit.
+    """
+    rows: list[list[int]] = []
+    spaces: list[tuple[int, int]] = []  # (room left, row) of open rows, the fullest first
+    for number in order:
+        length = lengths[number]
+        at = bisect_left(spaces, (length, -1))
+        if at < len(spaces):
+            left, row = spaces.pop(at)
+        else:
+            left, row = room, len(rows)
+            rows.append([])
+        rows[row].append(number)
+        insort(spaces, (left - length, row))
+        if len(spaces) > OPEN:
+            spaces.pop(0)
+    return [tuple(row) for row in rows]

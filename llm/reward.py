@@ -46,9 +46,17 @@ class Scorer(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: Tensor, lengths: Tensor, pairs: Pairs) -> Tensor:
-        """Summed loss of comparisons of answers (B, T), so that a wrapper of it sees training."""
-        return ranking_loss(self.rewards(ids, lengths), pairs)
+    def forward(
+        self, ids: Tensor, owners: Tensor, rows: Tensor, columns: Tensor, pairs: Pairs
+    ) -> Tensor:
+        """Summed loss of comparisons of answers, so that a wrapper of it sees training."""
+        return ranking_loss(self.shared(ids, owners, rows, columns), pairs)
+
+    def shared(self, ids: Tensor, owners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Rewards (N,), in fp32, of answers that share rows (`llm.reward_data.Answers`)."""
+        context = self.body.config.context  # padding may reach beyond it
+        features = self.body.features(ids[:, :context], documents=owners[:, :context])
+        return self._read(features[rows, columns])
 
     def values(self, ids: Tensor) -> Tensor:
         """(B, T) -> what each position is worth (B, T), in fp32."""

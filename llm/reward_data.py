@@ -1,11 +1,12 @@
 """Comparisons on their way into a model: batches of answers, and which of them were preferred.
 
-Every answer is a row of its own behind its prompt, padded on the right: tokens never see later ones
-so nothing needs a mask, and a ranking of k answers costs k rows, not one for each of its pairs.
+Every answer stands behind its prompt, once, so a ranking of k answers costs k of them, not one for
+each of its pairs. Several share a row, where rows of their own would be padding mostly: of batches
+of 32 comparisons of sentences about Python's functions 44% were tokens, of shared rows 85%.
 Training walks through whole epochs (`llm.epochs`); measuring takes comparisons of like length
 together, each process its own batches.
 
-N answers of a batch, T tokens of the longest, P pairs.
+N answers of a batch, R rows of T tokens (as the longest has), P pairs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from llm.config import LoopConfig
 from llm.data import Cursor
 from llm.epochs import Draw, own_starts
 from llm.examples import Comparison, Comparisons
-from llm.packing import rounded
+from llm.packing import packed, rounded
 from llm.preference_loss import Pairs, strict_pairs
 from llm.step_log import BITS, checksum
 from llm.world import World
@@ -30,11 +31,16 @@ MEASURED = 1024
 
 
 class Answers(NamedTuple):
-    """ids: (N, T) int64, 0 behind the end; lengths, prompts: (N,), tokens in all and before the
-    answer."""
+    """Answers behind their prompts, several in a row; no token sees another answer's.
+
+    ids, owners: (R, T) int64, tokens and which answer each is of, 0 and -1 behind the last one.
+    rows, columns: (N,), where each answer ends. prompts: (N,), tokens before the answer.
+    """
 
     ids: Tensor
-    lengths: Tensor
+    owners: Tensor
+    rows: Tensor
+    columns: Tensor
     prompts: Tensor
 
 
@@ -43,12 +49,21 @@ def answers_of(comparisons: Sequence[Comparison], device: torch.device) -> Answe
     sequences = [one for comparison in comparisons for one in comparison.sequences]
     prompts = [c.prompt for c in comparisons for _ in c.sequences]
     lengths = [len(one) for one in sequences]
-    width = rounded(max(lengths, default=1))
-    ids = np.zeros((max(1, len(sequences)), width), np.int64)
-    for row, one in zip(ids, sequences, strict=False):
-        row[: len(one)] = one
-    numbers = torch.tensor([lengths or [1], prompts or [1]], device=device)
-    return Answers(torch.from_numpy(ids).to(device), *numbers)
+    longest_first = sorted(range(len(lengths)), key=lambda number: -lengths[number])
+    room = max(lengths, default=1)
+    members = packed(lengths, longest_first, room)
+    ids = np.zeros((max(1, len(members)), rounded(room)), np.int64)
+    owners = np.full_like(ids, -1)
+    ends = np.zeros((2, max(1, len(sequences))), np.int64)
+    for row, numbers in enumerate(members):
+        at = 0
+        for number in numbers:
+            stop = at + lengths[number]
+            ids[row, at:stop], owners[row, at:stop] = sequences[number], number
+            ends[:, number] = row, stop - 1
+            at = stop
+    found = (ids, owners, *ends, np.array(prompts or [1]))
+    return Answers(*(torch.from_numpy(one).to(device) for one in found))
 
 
 def pairs_of(scores: Sequence[np.ndarray], margins: Sequence[float], device: torch.device) -> Pairs:
@@ -98,8 +113,9 @@ class ComparisonPortion:
 
     def arguments(self, device: torch.device, step: int) -> dict[str, Any]:
         """Of `Scorer.forward`."""
-        ids, lengths, _ = answers_of(self.comparisons, device)
-        return {"ids": ids, "lengths": lengths, "pairs": self.pairs(device)}
+        ids, owners, rows, columns, _ = answers_of(self.comparisons, device)
+        where = {"rows": rows, "columns": columns}
+        return {"ids": ids, "owners": owners, **where, "pairs": self.pairs(device)}
 
     def pairs(self, device: torch.device) -> Pairs:
         """Which of the answers were preferred."""
@@ -120,16 +136,27 @@ def drawn(
 ) -> Iterator[Drawn]:
     """This process's portions from a cursor on, endlessly; behind the last epoch they are empty.
 
-    The comparisons of a batch are dealt out in the order of their `sizes` (tokens), so that those
-    of a portion are about equally long: a third less padding with batches of 32.
+    The comparisons of a batch are dealt out by their `sizes` (tokens), the largest first, there and
+    back again, so that all portions have about as many tokens and no process waits for another.
     """
     size, batch = loop.micro_batch, loop.batch
-    for start in own_starts(draw.number(cursor), size, batch // size, world):
+    portions = batch // size
+    for start in own_starts(draw.number(cursor), size, portions, world):
         first = start // batch * batch  # every step takes a whole batch
         items = [draw.item(number) for number in range(first, first + batch)]
-        there = sorted((item for item in items if item is not None), key=lambda item: sizes[item])
-        numbers = there[start - first :][:size]
+        there = sorted((item for item in items if item is not None), key=lambda item: -sizes[item])
+        numbers = dealt(there, portions)[(start - first) // size]
         yield Drawn(numbers, draw.cursor(start), draw.cursor(start + size))
+
+
+def dealt(items: Sequence[int], portions: int) -> list[list[int]]:
+    """Items in turns, there and back again: 0 1 2, then 2 1 0."""
+    rounds = [items[start : start + portions] for start in range(0, len(items), portions)]
+    hands: list[list[int]] = [[] for _ in range(portions)]
+    for number, one in enumerate(rounds):
+        for hand, item in zip(hands[::-1] if number % 2 else hands, one, strict=False):
+            hand.append(item)
+    return hands
 
 
 @torch.inference_mode()

@@ -120,7 +120,7 @@ class RewardRecipe:
 
     def _rewards(self, answers: Answers) -> Tensor:
         with autocast(self.setting.world.device, self.setting.precision):
-            return self.module.rewards(answers.ids, answers.lengths)
+            return self.module.shared(*answers[:4])
 
 
 def judged(rewards: np.ndarray, lengths: np.ndarray, pairs: Pairs) -> dict[str, float]:

@@ -9,8 +9,8 @@ a row of 512 stays empty. Tokens do not see other conversations in their row.
 Q rows of a portion, C context.
 """
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -23,33 +23,9 @@ from llm.batch import make_batch
 from llm.data import Cursor, draw_order
 from llm.epochs import own_starts
 from llm.examples import Chats
-from llm.packing import PAD, rounded
+from llm.packing import PAD, Members, packed, rounded
 from llm.step_log import checksum
 from llm.world import World
-
-OPEN = 64
-
-Members = tuple[int, ...]
-"""Numbers of the conversations in a row."""
-
-
-def packed(lengths: Sequence[int], order: Sequence[int], room: int) -> list[Members]:
-    """Rows of at most `room` tokens that hold all conversations, taken in `order`."""
-    rows: list[list[int]] = []
-    spaces: list[tuple[int, int]] = []  # (room left, row) of open rows, the fullest first
-    for number in order:
-        length = lengths[number]
-        at = bisect_left(spaces, (length, -1))
-        if at < len(spaces):
-            left, row = spaces.pop(at)
-        else:
-            left, row = room, len(rows)
-            rows.append([])
-        rows[row].append(number)
-        insort(spaces, (left - length, row))
-        if len(spaces) > OPEN:
-            spaces.pop(0)
-    return [tuple(row) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ TRIED_BY = {
     "run jobs/humpty.yaml": f"{RUN}::test_humpty_learns_its_verse_and_writes_past_its_context",
     "run jobs/chinese.yaml": f"{RUN}::test_chinese_has_no_unknown_token_and_no_half_character",
     "run jobs/chat.yaml": f"{RUN}::test_instructions_in_english_and_chinese_are_learned",
-    "run jobs/tiny/chatgpt_en.yaml": "tests/jobs/test_chatgpt.py",
+    "run jobs/tiny/chatgpt_en.yaml": "tests/jobs/test_tiny.py",
     "run jobs/sweep.yaml": SWEPT,
-    "run jobs/scaling.yaml": "tests/tune/test_scaling.py",
+    "run jobs/scaling.yaml": "tests/jobs/test_twins.py",
     "run jobs/continue.yaml": (
         "tests/jobs/test_exchange.py::test_a_foreign_model_is_taught_and_goes_back"
     ),

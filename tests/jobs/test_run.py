@@ -237,10 +237,10 @@ def test_generate_without_a_model_says_what_to_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        pytest.param("masked", "{family: encoder", marks=pytest.mark.chaos),
-        pytest.param("spans", "{family: encoder_decoder", marks=pytest.mark.chaos),
-        pytest.param("autoencoder", "{family: encoder_decoder, code: 4", marks=pytest.mark.chaos),
-        pytest.param("window", "{family: window, window: 4", marks=pytest.mark.chaos),
+        pytest.param("masked", "{family: encoder", marks=pytest.mark.long),
+        pytest.param("spans", "{family: encoder_decoder", marks=pytest.mark.long),
+        pytest.param("autoencoder", "{family: encoder_decoder, code: 4", marks=pytest.mark.long),
+        pytest.param("window", "{family: window, window: 4", marks=pytest.mark.long),
     ],
 )
 def test_models_that_are_no_decoders_run_and_show_what_they_learned(

@@ -34,7 +34,7 @@ PPO = [
     *("stages.ppo.micro_batch=2", "stages.ppo.answer_tokens=4"),
 ]
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,17 @@ def test_sweep(ray_cluster: None, place: Path) -> None:
     short += ["stages.pretrain.validate_every=2", "stages.generate.sampling.max_tokens=4"]
     spec = twin(place, "sweep.yaml", *few, space, *short, *aligned(place, "sft"))
     assert figures(spec, "search")["trials"]["done"] == 2
+
+
+def test_scaling(ray_cluster: None, place: Path) -> None:
+    ladder = ["stages.ladder.depths=[1,2,3]", "stages.ladder.budgets=[1e8,2e8,4e8]"]
+    small = ["stages.pretrain.model={aspect: 8, context: 32}", "stages.pretrain.batch=2"]
+    spec = twin(place, "scaling.yaml", *ladder, *small, "cluster.workers=1")
+    found = figures(spec, "ladder")
+    assert found["trials"]["done"] == 9
+    assert found["law"]["text"]
+    [report] = (spec.folder / "ladder").glob("*/report.html")
+    assert "<svg" in report.read_text()
 
 
 def test_chatgpt(ray_cluster: None, place: Path) -> None:

@@ -147,7 +147,7 @@ WAYS = [
         strategy,
         marks=pytest.mark.slow
         if (name, strategy) in (("masked", "ddp"), ("spans", "fsdp"))
-        else pytest.mark.chaos,
+        else pytest.mark.long,
     )
     for name in OBJECTIVES
     for strategy in ("ddp", "fsdp")

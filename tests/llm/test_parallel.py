@@ -131,7 +131,7 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-@pytest.mark.chaos
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_processes_whose_layers_are_compiled_take_the_steps_of_one(
     tmp_path: Path, strategy: Any
@@ -146,7 +146,7 @@ def test_processes_whose_layers_are_compiled_take_the_steps_of_one(
     assert start["event"] == "start" and start["compiled"]
 
 
-@pytest.mark.chaos
+@pytest.mark.long
 def test_a_compiled_run_that_resumes_repeats_itself_to_the_bit(tmp_path: Path) -> None:
     task = write_task(tmp_path, steps=8, save_every=4, model={"dropout": 0.1}, compile=True)
     run_plain(task, tmp_path / "one")

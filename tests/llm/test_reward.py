@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from llm.examples import Comparison
 from llm.metrics import read_log
 from llm.model import Transformer
 from llm.reward import Normaliser, Scorer, read_scorer
-from llm.reward_data import answers_of, measure
+from llm.reward_data import answers_of, dealt, measure
 from llm.reward_run import RewardRecipe
 from llm.world import CPU, World
 from tests.comparisons import ALONE, again, make_task, run, weights
@@ -46,21 +47,44 @@ def comparison(*lengths: int) -> Comparison:
 
 
 def test_reward_is_the_value_at_the_last_token_whatever_follows() -> None:
-    model, one = scorer(), comparison(5, 9, 3)
-    ids, lengths, _ = answers_of([one], CPU)
-    assert ids.shape == (3, 16) and lengths.tolist() == [5, 9, 3]  # 9 up to a multiple of 16
+    model, lengths = scorer(), torch.tensor([5, 9, 3])
+    ids = torch.randint(20, (3, 16), generator=torch.Generator().manual_seed(1))
     rewards = model.rewards(ids, lengths)
     noise = torch.where(torch.arange(16) < lengths[:, None], ids, 7)
     assert torch.equal(model.rewards(noise, lengths), rewards)
+    for row, length, reward in zip(ids, lengths.tolist(), rewards, strict=True):
+        alone = model.values(row[None, :length])
+        assert alone[0, -1].item() == pytest.approx(reward.item(), abs=1e-5)
+
+
+def test_answers_that_share_a_row_are_worth_what_they_are_alone() -> None:
+    model, one = scorer(), comparison(5, 9, 3, 4)
+    answers = answers_of([one], CPU)
+    assert answers.owners.tolist() == [
+        [1] * 9 + [-1] * 7,  # 9 up to a multiple of 16
+        [0] * 5 + [3] * 4 + [-1] * 7,
+        [2] * 3 + [-1] * 13,
+    ]
+    rewards = model.shared(*answers[:4])
     for sequence, reward in zip(one.sequences, rewards, strict=True):
         alone = model.values(torch.tensor(sequence)[None].long())
         assert alone[0, -1].item() == pytest.approx(reward.item(), abs=1e-5)
 
 
+def test_padding_beyond_the_context_is_cut_off() -> None:
+    small = replace(SHAPE, context=9)
+    model = Scorer(Transformer(small, 20))
+    assert model.shared(*answers_of([comparison(9, 2)], CPU)[:4]).tolist() == [0, 0]
+
+
+def test_a_batch_is_dealt_out_evenly() -> None:
+    assert dealt([9, 8, 7, 6, 5, 4, 3], 3) == [[9, 4, 3], [8, 5], [7, 6]]
+    assert dealt([], 2) == [[], []]
+
+
 def test_an_untrained_scorer_prefers_nothing() -> None:
     model = Scorer(Transformer(SHAPE, 20))
-    ids, lengths, _ = answers_of([comparison(5, 9)], CPU)
-    assert model.rewards(ids, lengths).tolist() == [0, 0]
+    assert model.shared(*answers_of([comparison(5, 9)], CPU)[:4]).tolist() == [0, 0]
 
 
 def test_an_untied_output_layer_is_dropped() -> None:
@@ -70,9 +94,9 @@ def test_an_untied_output_layer_is_dropped() -> None:
 
 
 def test_rewards_are_fp32_under_autocast() -> None:
-    ids, lengths, _ = answers_of([comparison(5, 9)], CPU)
+    answers = answers_of([comparison(5, 9)], CPU)
     with torch.autocast("cpu", torch.bfloat16):
-        assert scorer().rewards(ids, lengths).dtype == torch.float32
+        assert scorer().shared(*answers[:4]).dtype == torch.float32
 
 
 def test_normalised_rewards_of_the_reference_have_mean_0_and_variance_1() -> None:
@@ -94,8 +118,8 @@ def test_answers_are_measured_in_their_order_by_any_number_of_processes(tmp_path
     ]
     assert np.allclose(sum(shares), found, atol=1e-5) and all(share.any() for share in shares)
     for number, rewards in zip(which, split_like(recipe, which, found), strict=True):
-        ids, lengths, _ = answers_of([recipe.comparisons[number]], CPU)
-        assert np.allclose(rewards, recipe.module.rewards(ids, lengths).detach(), atol=1e-5)
+        answers = answers_of([recipe.comparisons[number]], CPU)
+        assert np.allclose(rewards, recipe.module.shared(*answers[:4]).detach(), atol=1e-5)
 
 
 class Deaf(World):

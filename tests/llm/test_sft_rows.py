@@ -14,9 +14,9 @@ from llm.config import ModelConfig
 from llm.data import Cursor
 from llm.examples import CHAT, Chats
 from llm.model import Transformer
-from llm.packing import PAD
+from llm.packing import PAD, packed
 from llm.ragged import Ragged, write_rows
-from llm.sft_rows import SftRows, packed
+from llm.sft_rows import SftRows
 from llm.world import CPU, World
 
 ALONE = World(0, 1, CPU)

@@ -82,7 +82,7 @@ class Backend(train.backend.Backend):
 
     share_cuda_visible_devices = True
 
-    def on_start(self, worker_group: Any, backend_config: "Group") -> None:
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Before a group's workers begin."""
         address, port = worker_group.execute_single(0, get_address_and_port)
         size = len(worker_group)
@@ -95,7 +95,7 @@ class Backend(train.backend.Backend):
             ]
         )
 
-    def on_shutdown(self, worker_group: Any, backend_config: "Group") -> None:
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """Workers that wait for one that is gone are ended anyway."""
         with suppress(GetTimeoutError):
             ray.get(worker_group.execute_async(leave_group), timeout=LEAVE_S)

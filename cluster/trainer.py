@@ -12,7 +12,7 @@ LEFT_OUT = (DatasetsCallback, PlacementGroupCleanerCallback)
 
 
 class Trainer(DataParallelTrainer):
-    """A group's start costs two seconds of a core for every process: that is felt in falls, and in
+    """Each process costs two seconds of a core before a group begins, which is felt in falls and in
     the trials of a sweep. So there is
 
     - no actor that deals the data: workers bring their own shares along;

@@ -140,13 +140,8 @@ def run(config: SweepConfig, feed: "Feed", job: Job, length: int, seed: int, nee
 
 
 def turn_of(at_once: int) -> float:
-    """A share of 1 that so many trials find room for, and not one more.
-
-    Something is left: every training of Ray Train takes 0.001 of the head for an actor that cleans
-    up behind it, and waits for ever where there is none. Up to 25 trials that is enough.
-    """
-    at_once = min(at_once, 25)
-    return math.floor(10_000 * (1 - 0.8 / (at_once + 1)) / at_once) / 10_000
+    """A share of 1 that so many trials, 99 at most, find room for, and not one more."""
+    return math.floor(10_000 / min(at_once, 99)) / 10_000
 
 
 def concurrency(config: SweepConfig, needs: Needs, cluster: Mapping[str, float]) -> int:

@@ -82,9 +82,14 @@ def about(row: Row, low: float, high: float) -> str:
     return text[0].upper() + text[1:]
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
-    """What is remarked of the rows, each remark once."""
-    return list(dict.fromkeys(str(row["note"]) for row in rows if row.get("note")))
+def notes(rows: Sequence[Row]) -> Iterator[str]:
+    """What is remarked of rows, each remark once; of some only: with the names of their models."""
+    remarks: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("note"):
+            remarks.setdefault(str(row["note"]), []).append(row["model"])
+    for note, models in remarks.items():
+        yield note if len(models) == len(rows) else f"{', '.join(models)}: {note}"
 
 
 def scale(rows: Sequence[Row]) -> tuple[float, float]:

@@ -70,3 +70,10 @@ def test_no_difference_at_all_is_drawn_in_the_middle() -> None:
 def test_calibration_is_told_by_how_sure() -> None:
     html = page(row(0.5), calibration=EVALUATION["calibration"])
     assert "<td>25%</td><td>100%</td><td>9</td>" in html
+
+
+def test_a_remark_on_some_models_names_them() -> None:
+    html = page(row(0.5, note="of all"), row(0.6, model="n", note="of all"))
+    assert html.count("<p>of all</p>") == 1
+    html = page(row(0.5), row(0.6, model="n", note="read plain text"))
+    assert "<p>n: read plain text</p>" in html

@@ -12,7 +12,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 long: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long and not chaos"
 
 chaos: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m chaos -s

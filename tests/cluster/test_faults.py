@@ -18,6 +18,7 @@ from tests.tasks import write_task
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
+@pytest.mark.long
 def test_going_back_on_ray_leaves_out_what_plain_python_does_and_counts_as_no_fall(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,10 @@ def test_one_worker_gets_the_blocks_of_plain_python(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "slots"), [(2, 4), (3, 4), (3, 3)])
+@pytest.mark.parametrize(
+    ("workers", "slots"),
+    [(2, 4), *(pytest.param(3, slots, marks=pytest.mark.long) for slots in (4, 3))],
+)
 def test_every_batch_is_dealt_to_workers_slot_by_slot(
     ray_cluster: None,
     sequences: Sequences,

@@ -13,7 +13,7 @@ from tests.drive import Driver
 from tests.machines import Machines, machines
 from tests.tasks import losses, run_plain, write_task
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 STEPS, EVERY = 150, 10
 

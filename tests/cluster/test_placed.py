@@ -76,6 +76,7 @@ def python(cluster: Machines, folder: Path, *arguments: str) -> subprocess.Compl
     )
 
 
+@pytest.mark.long
 def test_text_is_read_and_models_are_trained_where_the_spec_says_and_nothing_else_changes(
     cluster: Machines, folder: Path
 ) -> None:

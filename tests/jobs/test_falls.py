@@ -17,7 +17,7 @@ from llm.falls import account_of
 from tests.driving import MORE, SPEC, Place, Ran, after, until
 from tests.tasks import losses
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 
 @dataclass

@@ -276,6 +276,7 @@ stages:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_rehearsed(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, workers=1)
     done = rehearsed(spec, "--falls", "damage")

@@ -89,6 +89,7 @@ def few_examples(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_the_whole_recipe_runs_once_and_only_what_changed_runs_again(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_messy_crawl_becomes_a_model_each_document_once(
         ("alpaca_zh_demo.json", ["你是谁？", "写一首诗"]),
     ],
 )
+@pytest.mark.long
 def test_instructions_in_english_and_chinese_are_learned(
     ray_cluster: None, tmp_path: Path, shared_data: Path, file: str, questions: list[str]
 ) -> None:

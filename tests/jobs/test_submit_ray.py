@@ -92,6 +92,7 @@ def job_in(said: str) -> str:
     return found[1]
 
 
+@pytest.mark.long
 def test_a_job_left_stopped_and_resumed_takes_the_steps_of_one_undisturbed(
     cluster: Head, project: Path
 ) -> None:

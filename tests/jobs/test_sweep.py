@@ -101,6 +101,7 @@ def test_the_best_trial_goes_on_and_more_trials_run_nothing_twice(
     assert best_of_all.stages["pretrain"].optim.lr == 0.01  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 def test_a_failed_trial_is_told_and_the_others_go_on(
     ray_cluster: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

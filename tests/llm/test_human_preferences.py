@@ -116,7 +116,7 @@ def run(folder: Path, kind: Kind, start: str, examples: str, config: Config) -> 
     return align(task, Outside(print))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_harmlessness_is_learned_from_transcripts(tmp_path: Path, shared_data: Path) -> None:
     """Logistic regression on words and pairs of words reaches 0.61 (five folds, 1,646 pairs)."""
     rankings = rankings_in(shared_data / "d_pref/hh_harmless_dev.jsonl.gz", "transcripts")
@@ -135,7 +135,7 @@ def test_harmlessness_is_learned_from_transcripts(tmp_path: Path, shared_data: P
     assert figures["pairs"] > 300 and figures["low"] > 0.5, figures
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_chinese_preferences_are_more_than_length(tmp_path: Path, shared_data: Path) -> None:
     """The longer answer is the preferred one in 0.62 of all 400 pairs."""
     rankings = [

@@ -93,6 +93,7 @@ def test_layers_that_travel_in_bf16_take_the_steps_of_autocast(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_goes_on_with_another_strategy_and_number_of_processes(
     tmp_path: Path, undisturbed: tuple[Path, Path]
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_run_goes_on_with_another_strategy_and_number_of_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_nodes_that_each_share_a_copy_out_take_the_steps_of_one_process(tmp_path: Path) -> None:
     one, four = tmp_path / "one", tmp_path / "four"
     # six micro batches are dealt to four processes; each layer is computed again

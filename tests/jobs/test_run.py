@@ -250,7 +250,7 @@ def test_models_that_are_no_decoders_run_and_show_what_they_learned(
 ) -> None:
     training = "window" if name == "window" else "pretrain"
     tiny = [one.replace("pretrain", training) for one in TINY[1:]]
-    shape = f"stages.{training}.model={model}, depth: 1, width: 32, heads: 2, context: 32}}"
+    shape = f"stages.{training}.model={model}, depth: 1, width: 32, heads: 2, context: 64}}"
     fewer = [f"stages.{training}.micro_batch=2", f"stages.{training}.validate_every=2"]
     fewer += ["stages.tokenizer.vocab_size=300"] if name in ("masked", "spans") else []
     fewer += ["stages.transformer.model.depth=1", "stages.transformer.steps=20"]

@@ -116,11 +116,11 @@ def test_sweep(ray_cluster: None, place: Path) -> None:
 
 
 def test_scaling(ray_cluster: None, place: Path) -> None:
-    ladder = ["stages.ladder.depths=[1,2,3]", "stages.ladder.budgets=[1e8,2e8,4e8]"]
+    ladder = ["stages.ladder.depths=[1,2,3]", "stages.ladder.budgets=[5e7,1e8,2e8,4e8]"]
     small = ["stages.pretrain.model={aspect: 8, context: 32}", "stages.pretrain.batch=2"]
     spec = twin(place, "scaling.yaml", *ladder, *small, "cluster.workers=1")
     found = figures(spec, "ladder")
-    assert found["trials"]["done"] == 9
+    assert found["trials"]["done"] == 12
     assert found["law"]["text"]
     [report] = (spec.folder / "ladder").glob("*/report.html")
     assert "<svg" in report.read_text()

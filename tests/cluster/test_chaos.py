@@ -18,7 +18,7 @@ def outlived(folder: Path, kinds: list[str], seed: int) -> Outcome:
     return outcome
 
 
-@pytest.mark.long
+@pytest.mark.chaos
 def test_a_training_outlives_driver_and_node(tmp_path: Path) -> None:
     outlived(tmp_path, ["driver", "node"], seed=3)
 

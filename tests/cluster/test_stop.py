@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_a_training_whose_terminal_is_closed_still_saves(tmp_path: Path) -> None
 
     def lead() -> None:
         os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
     command = [sys.executable, "-c", TRAINING, str(tmp_path / "a")]
@@ -46,6 +48,15 @@ def test_a_training_whose_terminal_is_closed_still_saves(tmp_path: Path) -> None
     assert (tmp_path / "a").read_text() == "saved"
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard, also where these tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_wish_is_noted_and_the_second_ends_at_once(number: signal.Signals) -> None:
     with asked_to_stop() as stop:

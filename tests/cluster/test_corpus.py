@@ -243,6 +243,7 @@ def test_what_goes_on_after_a_fall_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_cpu_and_a_driver_killed_twice_leave_no_trace_in_the_bytes(
     made: Path, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def causes(folder: Path) -> list[str]:
     return [event["cause"] for event in read(folder) if event["event"] == "fall"]
 
 
+@pytest.mark.long
 def test_a_stopped_worker_and_a_dead_controller_cost_no_step(
     ray_cluster: None, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def controller_pid() -> int:
     return max(pid for pid in running if "ray::TrainController" in title(pid))
 
 
+@pytest.mark.long
 def test_an_error_is_told_in_one_line_once_trying_again_does_not_help(
     ray_cluster: None, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def run(task: PretrainTask, cluster: ClusterConfig, fall_at: int | None) -> None
     pretrain(task, cluster, watch)
 
 
+@pytest.mark.long
 def test_three_epochs_over_a_fall_other_workers_and_prefetch_are_the_undisturbed_ones(
     task: PretrainTask, tmp_path: Path
 ) -> None:

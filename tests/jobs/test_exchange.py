@@ -111,6 +111,7 @@ def test_what_cannot_be_is_said(folder: Path, overrides: list[str], message: str
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_foreign_model_is_taught_and_goes_back(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

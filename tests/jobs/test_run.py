@@ -154,6 +154,7 @@ def write_pages(path: Path, pages: int = 120) -> None:
     path.write_text("".join(line + "\n" for line in lines))
 
 
+@pytest.mark.long
 def test_a_messy_crawl_becomes_a_model_each_document_once(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +269,7 @@ def test_models_that_are_no_decoders_run_and_show_what_they_learned(
         assert "frequencies alone" in report
 
 
+@pytest.mark.long
 def test_shakespeare_runs_on_any_text(ray_cluster: None, tmp_path: Path, shared_data: Path) -> None:
     text = shared_data / "a_pretrain/en/tinyshakespeare.txt"
     all_of_it = ["data.validation.fraction=0"]  # else a rare letter may be held out
@@ -280,6 +282,7 @@ def test_shakespeare_runs_on_any_text(ray_cluster: None, tmp_path: Path, shared_
     assert manifest(spec, "tokenizer")["metrics"]["unknown_share"] == 0
 
 
+@pytest.mark.long
 def test_chinese_has_no_unknown_token_and_no_half_character(
     ray_cluster: None, tmp_path: Path, shared_data: Path
 ) -> None:

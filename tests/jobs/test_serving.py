@@ -94,7 +94,7 @@ def running(artifact: Path, tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_serves_follows_a_newer_model_and_ends(running: Running, artifact: Path) -> None:
     assert running.until("the spec has changed since first was made")
     url = running.until(r"chat page  (http://127\.0\.0\.1:\d+/#key=hk-\S+)")[1]
@@ -122,7 +122,7 @@ def test_it_serves_follows_a_newer_model_and_ends(running: Running, artifact: Pa
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_port_in_use_is_said_before_anything_starts(running: Running, tmp_path: Path) -> None:
     running.until("the spec has changed")
     port = running.until(r"API +http://127\.0\.0\.1:(\d+)/v1")[1]

@@ -71,6 +71,7 @@ def times(search: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in found}
 
 
+@pytest.mark.long
 def test_the_best_trial_goes_on_and_more_trials_run_nothing_twice(
     ray_cluster: None, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ def test_accumulated_micro_batches_take_the_steps_of_the_batch(
     same(one, tmp_path / "two")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_take_the_steps_of_one(
     tmp_path: Path, whole: tuple[Path, Path], strategy: Any

@@ -284,6 +284,7 @@ def test_the_optimum_is_that_of_all_answers_weighed_one_by_one() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_known_optimum_is_reached_at_the_wished_divergence_by_five_seeds_of_five(
     tmp_path: Path,
 ) -> None:

@@ -1,10 +1,9 @@
 """Comparisons on their way into a model: batches of answers, and which of them were preferred.
 
 Every answer stands behind its prompt, once, so a ranking of k answers costs k of them, not one for
-each of its pairs. Several share a row, where rows of their own would be padding mostly: of batches
-of 32 comparisons of sentences about Python's functions 44% were tokens, of shared rows 85%.
-Training walks through whole epochs (`llm.epochs`); measuring takes comparisons of like length
-together, each process its own batches.
+each of its pairs. Several share a row: rows of their own, as long as the longest, would be padding
+mostly. Training walks through whole epochs (`llm.epochs`); measuring takes comparisons of like
+length together, each process its own batches.
 
 N answers of a batch, R rows of T tokens (as the longest has), P pairs.
 """
@@ -113,9 +112,9 @@ class ComparisonPortion:
 
     def arguments(self, device: torch.device, step: int) -> dict[str, Any]:
         """Of `Scorer.forward`."""
-        ids, owners, rows, columns, _ = answers_of(self.comparisons, device)
-        where = {"rows": rows, "columns": columns}
-        return {"ids": ids, "owners": owners, **where, "pairs": self.pairs(device)}
+        answers = answers_of(self.comparisons, device)._asdict()
+        del answers["prompts"]
+        return {**answers, "pairs": self.pairs(device)}
 
     def pairs(self, device: torch.device) -> Pairs:
         """Which of the answers were preferred."""

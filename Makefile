@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: quickstart test long chaos lint bench clean
+.PHONY: quickstart test twins long chaos lint bench clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python -m jobs run jobs/quickstart.yaml
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+twins: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not chaos" tests/jobs/test_tiny.py tests/jobs/test_twins.py
 
 long: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long and not chaos"

@@ -62,6 +62,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray warns on the terminal of ten processes that start together where there are two cores.
     "RAY_worker_maximum_startup_concurrency": "8",
+    # A machine that others keep busy has taken longer than Ray's 30 s.
+    "RAY_raylet_start_wait_time_s": "120",
 }
 
 

@@ -72,6 +72,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         if self.live:
+            self.bar.live.transient = not self.bar.finished  # "saving" is not true any more
             self.bar.stop()
 
     def __call__(self, event: Event) -> None:

@@ -26,6 +26,11 @@ PORTS = (
     "--runtime-env-agent-port",
 )
 
+TRIES = 3
+
+PATIENT = {"RAY_raylet_start_wait_time_s": "120"}
+"""Ray's 30 s pass where the other core's tests compile."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -47,39 +52,52 @@ class Head:
 @contextmanager
 def head(cpus: int) -> Iterator[Head]:
     """A head that ends with the block."""
-    token = secrets.token_hex(16)
-    flags = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
     with tempfile.TemporaryDirectory(prefix="h", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        known = Head(
-            f"http://127.0.0.1:{flags['--dashboard-port']}", f"127.0.0.1:{flags['--port']}", token
-        )
-        command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
-        command += [f"--num-cpus={cpus}", f"--object-store-memory={200 << 20}"]
-        command += [word for flag in flags.items() for word in flag]
-        process = subprocess.Popen(
-            command,
-            env={**known.environment, "RAY_TMPDIR": folder},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        known, process = started(cpus, folder)
         try:
-            wait_for("--block", process)
             yield known
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=60)
 
 
-def wait_for(words: str, process: subprocess.Popen[str]) -> None:
-    """Until a process has said this."""
+def started(cpus: int, folder: str) -> tuple[Head, subprocess.Popen[str]]:
+    """A head that is up: a port that was free may be another's before Ray has taken it."""
+    for attempt in range(TRIES):
+        own = Path(folder) / str(attempt)
+        own.mkdir()
+        flags = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+        known = Head(
+            f"http://127.0.0.1:{flags['--dashboard-port']}",
+            f"127.0.0.1:{flags['--port']}",
+            secrets.token_hex(16),
+        )
+        command = [str(RAY), "start", "--head", "--block", "--disable-usage-stats"]
+        command += [f"--num-cpus={cpus}", f"--object-store-memory={200 << 20}"]
+        command += [word for flag in flags.items() for word in flag]
+        process = subprocess.Popen(
+            command,
+            env={**known.environment, **PATIENT, "RAY_TMPDIR": str(own)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        said = heard("--block", process)
+        if process.poll() is None:
+            return known, process
+    raise AssertionError(said)
+
+
+def heard(words: str, process: subprocess.Popen[str]) -> str:
+    """What a process says until it says this, or ends."""
     assert process.stdout
     said = []
     for line in process.stdout:
         said.append(line)
         if words in line:
-            return
-    raise AssertionError("".join(said))
+            return "".join(said)
+    process.wait()
+    return "".join(said)
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The tiny twins of jobs/chatgpt.yaml as they are shipped, run as a user runs them.
 
-Minutes each, so left out unless asked for: `make long`.
+Minutes each, so left out unless asked for: `make twins`.
 """
 
 import json

@@ -1,7 +1,8 @@
 """Causal self-attention, and the cache that spares a rerun.
 
-Query, key and value come from one product, are compared by torch's fused kernel, which never stores
-the T x T scores (or by plain products, where those are faster), and go back through one more.
+Query, key and value come from one product, are compared by a fused kernel, torch's or our own
+(llm/causal.py), which never stores the T x T scores (or by plain products, where those are faster),
+and go back through one more.
 Groups of query heads may share a head of keys and values (Ainslie et al. 2023).
 With a cache a call sees only new tokens: it appends their keys and values and attends to all.
 
@@ -13,14 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from llm.causal import TILES, attend_causally, takes
 from llm.config import ModelConfig
 from llm.positions import Rotation, rotate
 
 LONGEST_BY_PRODUCTS = 512
 """Keys; see `products_are_faster`."""
-
-TILES = torch.cpu._is_amx_tile_supported()
-"""Whether this processor has AMX, for which the fused kernel is made."""
 
 
 class Attention(nn.Module):
@@ -80,15 +79,20 @@ def attend(
 
     query: (B, H, T, E); key, value: (B, K, S, E), each for H / K neighbouring heads of queries.
     mask: (B, 1, T, S), true where a query sees a key, if it is to see fewer; or (B, H, T, S), what
-    is added to the scores, in their precision.
+    is added to the scores, in their precision; or (B or 1, T) int32, the first key that each of
+    S = T queries sees (`first_seen`).
     """
+    if mask is not None and mask.dtype == torch.int32:
+        return attend_causally(query, key, value, mask)
     new, seen = query.size(2), key.size(2)
     if new not in (1, seen) and mask is None:
         # is_causal would align the triangle with the first key, not with the last
         mask = causal_mask(new, seen, query.device)
+    causal = new == seen and mask is None
+    if causal and not dropout and takes(query.dtype, query.device, query.size(-1)):
+        return attend_causally(query, key, value)
     if products_are_faster(query, key):
         return attend_by_products(query, key, value, dropout, mask)
-    causal = new == seen and mask is None
     return F.scaled_dot_product_attention(
         query,
         key,
@@ -150,6 +154,18 @@ def seen_mask(
     near = causal_mask(stop - start, stop, device)
     near = near & ~near.tril(start - window)
     return near[None, None] if mask is None else mask & near
+
+
+def first_seen(tokens: int, window: int, documents: Tensor | None) -> Tensor | None:
+    """The same for calls that begin at 0, as the first key that each query sees: (B or 1, T) int32;
+    None: all from the first on."""
+    if documents is None and not 0 < window < tokens:
+        return None
+    at = torch.arange(tokens)[None]
+    first = torch.zeros_like(at) if documents is None else at - places_in(documents)
+    if window:
+        first = first.maximum(at - window + 1)
+    return first.int()
 
 
 def causal_mask(new: int, seen: int, device: torch.device) -> Tensor:

@@ -15,11 +15,16 @@ the head's gradients are there when the backward pass begins, not behind it.
 N rows of targets, D width, V vocabulary.
 """
 
+import ctypes
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from llm.native import library
 
 IGNORED = -1
 """Target of a position that has nothing to predict."""
@@ -123,14 +128,44 @@ def loss_and_slope(
     logits: Tensor, chosen: Tensor, counts: Tensor, price: float
 ) -> tuple[Tensor, Tensor]:
     """Sums of c (-log p) and of c log^2 Z in fp32: (2,), and the derivative of what is minimised,
-    loss + price x squares, by the logits: (rows, V), (rows, 1), (rows, 1) -> (rows, V).
+    loss + price x squares, by the logits, which it may replace: (rows, V), (rows, 1), (rows, 1) ->
+    (rows, V).
     """
+    if logits.dtype == torch.bfloat16 and logits.device.type == "cpu" and native() is not None:
+        return loss_and_slope_in_c(logits, chosen, counts, price)
     log_p = torch.log_softmax(logits, -1, dtype=torch.float32)
     log_p_chosen = log_p.gather(1, chosen)
     log_z = logits.gather(1, chosen).float() - log_p_chosen
     sums = torch.stack([-(counts * log_p_chosen).sum(), (counts * log_z**2).sum()])
     slope = log_p.exp_().mul_(counts * (1 + 2 * price * log_z))
     return sums, slope.scatter_add_(1, chosen, -counts).to(logits.dtype)
+
+
+def loss_and_slope_in_c(
+    logits: Tensor, chosen: Tensor, counts: Tensor, price: float
+) -> tuple[Tensor, Tensor]:
+    """The same in one way through the logits (loss.c), instead of torch's eight."""
+    lose = native()
+    assert lose is not None
+    logits, chosen, counts = logits.contiguous(), chosen.contiguous(), counts.contiguous()
+    losses, log_z = torch.empty_like(counts), torch.empty_like(counts)
+    given = (logits, chosen, counts, losses, log_z)
+    threads = torch.get_num_threads()
+    lose(*(each.data_ptr() for each in given), *logits.shape, threads, price)
+    return torch.stack([(counts * losses).sum(), (counts * log_z**2).sum()]), logits
+
+
+@cache
+def native() -> Callable[..., None] | None:
+    """The function of loss.c; None where it cannot be had."""
+    loaded = library("loss.c", ())
+    if loaded is None:
+        return None
+    lose: Callable[..., None] = loaded.lose
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    loaded.lose.argtypes = [pointer] * 5 + [number] * 3 + [ctypes.c_float]
+    loaded.lose.restype = None
+    return lose
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -59,6 +59,9 @@ class Kernels:
 LONGEST_BY_PRODUCTS = 512
 """As in llm/attention.py, which loads torch."""
 
+MOST_FEATURES = 256
+"""Of a head; as in llm/causal.py, which does, too."""
+
 ROWS_OF_LOSS = 256
 """As in llm/loss.py, which does, too."""
 
@@ -77,11 +80,18 @@ def processor_kernels(
     """Those of a CPU; `tiles`: it has AMX."""
     return Kernels(
         compute=2 if bf16 else 4,
-        scores=bf16 and not tiles and model.context <= LONGEST_BY_PRODUCTS,
+        scores=bf16 and not tiles and model.context <= LONGEST_BY_PRODUCTS and not in_c(model),
         normed=model.norm == "rmsnorm",
         gaps=GLIBC_GAPS,
         process=process,
     )
+
+
+def in_c(model: ModelConfig) -> bool:
+    """Whether attention is that of llm/causal.py, which keeps no scores, if there is a compiler."""
+    features = model.width // model.heads
+    plain = model.family == "decoder" and model.positions != "alibi" and not model.dropout
+    return plain and features % 16 == 0 and features <= MOST_FEATURES
 
 
 def memory(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> dict[str, int]:

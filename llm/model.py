@@ -18,9 +18,11 @@ from llm.attention import (
     LayerCache,
     added,
     causal_mask,
+    first_seen,
     places_in,
     seen_mask,
 )
+from llm.causal import takes
 from llm.config import ModelConfig
 from llm.experts import balance_loss, watched
 from llm.init import initialize
@@ -108,11 +110,20 @@ class Transformer(nn.Module):
     def mask_of(self, start: int, stop: int, documents: Tensor | None) -> Tensor | None:
         """What `llm.attention.attend` is told about who sees whom; None: all that came before."""
         device = self.embedding.weight.device
+        if start == 0 and self.attends_in_c(device):
+            return first_seen(stop, self.config.window, documents)
         mask, bias = seen_mask(start, stop, self.config.window, documents, device), None
         if isinstance(self.positions, Distances):
             bias = self.positions.bias(start, stop)
             mask = causal_mask(stop - start, stop, device) if mask is None else mask
         return None if mask is None else added(mask, bias).to(self.precision)
+
+    def attends_in_c(self, device: torch.device) -> bool:
+        """Whether a mask may say no more than where each query begins to see."""
+        plain = not isinstance(self.positions, Distances)
+        draws = self.training and self.config.dropout > 0
+        features = self.config.width // self.config.heads
+        return plain and not draws and takes(self.precision, device, features)
 
     def logits(self, features: Tensor) -> Tensor:
         """(..., D) -> (..., V); a tied head is the embedding, under its one name."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from llm.attention import TILES
+from llm.causal import TILES
 
 SHAPES = 64
 """Shapes of input that a layer is compiled for, one after another; further ones run uncompiled."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm.attention import TILES
+from llm.causal import TILES
 from llm.native import library
 from llm.world import Precision
 

@@ -21,7 +21,7 @@ from llm.experts import Experts
 from llm.feed_forward import lay_out_mlp
 from llm.mlp import GatedMlp, Mlp
 from llm.model import Block, Transformer
-from llm.native import NativePool, attention
+from llm.native_pool import NativePool, attention
 from llm.pool import Pool
 from llm.positions import Rotary
 from llm.products import NativeProduct, Product, lay_out

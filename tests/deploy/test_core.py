@@ -15,7 +15,7 @@ from deploy.writing import Tokens
 from llm.config import SamplingConfig
 from llm.generate import generate
 from llm.model import Transformer
-from llm.native import NativePool
+from llm.native_pool import NativePool
 from llm.tokenizer import Tokenizer
 from llm.writer import Writer
 from tests.deploy.tiny import make_model, write_folder

@@ -5,7 +5,7 @@ import torch
 
 from llm.config import ModelConfig
 from llm.model import Transformer
-from llm.native import NativePool
+from llm.native_pool import NativePool
 from llm.writer import Writer
 from llm.writer_memory import key_value_bytes, serving_bytes
 from tests.shapes import SHAPES

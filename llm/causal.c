@@ -165,8 +165,9 @@ static void gather_starts(const int32_t *from, int64_t tokens, int64_t padded, i
    neighbouring heads; logs: (texts, heads, T); starts: (texts, T), or null: the first key that each
    query sees, never before that of an earlier query. */
 void attend_forward(const uint16_t *query, const uint16_t *key, const uint16_t *value, uint16_t *mixed,
-                    float *logs, const int32_t *starts, const steps *q, const steps *k, const steps *v, const steps *o,
-                    int64_t texts, int64_t heads, int64_t shared, int64_t tokens, int64_t threads) {
+                    float *logs, const int32_t *starts, const steps *q, const steps *k, const steps *v,
+                    const steps *o, int64_t texts, int64_t heads, int64_t shared, int64_t tokens,
+                    int64_t threads) {
     const int64_t padded = (tokens + TILE - 1) / TILE * TILE, group = heads / shared;
     const float scale = 1.0f / sqrtf(FEATURES);
     const int64_t lines = 2 * FEATURES * padded;

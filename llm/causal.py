@@ -1,8 +1,9 @@
 """Causal attention of a training in C (causal.c), for bf16 on processors without matrix tiles.
 
-torch's fused kernel for CPUs is made for matrix tiles (AMX), and products of its own store all
+torch's fused kernel for CPUs is made for matrix tiles (AMX), and products in the open store all
 scores, half of which nobody sees. Milliseconds there and back, one thread of a Zen 4, 64 features a
-head, in C / by products / fused: see `python -m tests.bench attention`.
+head, here / by products / fused: 8 x 6 heads, 256 tokens 12.9 / 24.1 / 45.4; 4 x 12 heads, 512
+tokens 39.5 / 83 / 153; 12 heads, 2048 tokens 136 / 537 / 322 (`python -m tests.bench attention`).
 
 Compiled code calls it as one operator and knows its gradient, so layers around it stay whole.
 

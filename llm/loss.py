@@ -8,9 +8,9 @@ So rows are taken a few at a time: logits, probabilities, loss and both gradient
 product, then the next; nothing of size (rows of the batch, V) exists, and nothing is computed
 twice. The gradient of the head's weights, which there has to be anyway, adds up in fp32. The price:
 the head's gradients are there when the backward pass begins, not behind it.
-2048 rows of 384 on one thread, against all logits at once, forward and backward: V 8192 fp32 491 /
-558 ms and 82 / 226 MB, bf16 266 / 272 ms and 80 / 192 MB; V 32768 fp32 210 / 575 MB, bf16 267 /
-501 MB (process time and peak of memory, AVX512 without AMX).
+2048 rows of 384 on one thread, against all logits at once, forward and backward: V 8192 fp32 82 /
+226 MB, bf16 80 / 192 MB and, with the softmax in C (loss.c), 218 / 228 ms; V 32768 fp32 210 / 575
+MB, bf16 267 / 501 MB (peak of memory and process time, AVX512 without AMX).
 
 N rows of targets, D width, V vocabulary.
 """

@@ -42,6 +42,32 @@ stages:
 """
 
 
+ALIGNED = """\
+name: aligned
+cluster: {workers: 1, cpus_per_worker: 1}
+stages:
+  llama: {kind: import, folder: theirs, context: 48}
+  sft:
+    kind: sft
+    from: llama
+    data: [{shards: chats.jsonl, schema: question_answer}]
+    epochs: 1
+  reward: {kind: reward, from: sft, data: [{shards: pairs.jsonl, schema: pairs}], epochs: 1}
+  dpo: {kind: dpo, from: sft, data: [{shards: pairs.jsonl, schema: pairs}], epochs: 1}
+  ppo:
+    kind: ppo
+    from: dpo
+    reward: reward
+    data: [{shards: chats.jsonl, schema: question_answer}]
+    steps: 2
+    batch: 4
+    minibatch: 4
+    micro_batch: 2
+    answer_tokens: 4
+  export: {kind: export, from: ppo}
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model of others, text to go on with, questions and answers."""
@@ -110,19 +136,39 @@ def test_what_cannot_be_is_said(folder: Path, overrides: list[str], message: str
     assert message in str(caught.value)
 
 
-@pytest.mark.slow
-@pytest.mark.long
-def test_a_foreign_model_is_taught_and_goes_back(folder: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def whole(folder: Path, file: str) -> None:
+    """Run it to its end."""
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", "run", "x.yaml"],
+        [sys.executable, "-m", "jobs", "run", file],
         cwd=folder,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_foreign_model_is_aligned_and_goes_back(folder: Path) -> None:
+    rows = [{"prompt": f"Who sat {n}?", "chosen": "wall", "rejected": "men"} for n in range(24)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "aligned.yaml").write_text(ALIGNED)
+    whole(folder, "aligned.yaml")
+    found = [list((folder / "runs" / "aligned" / name).iterdir()) for name in ("ppo", "export")]
+    [ppo], [made] = found
+    ours, _ = read_model(ppo)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(made).eval()
+    ids = torch.arange(40)[None] * 5 % ours.vocab_size
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_foreign_model_is_taught_and_goes_back(folder: Path) -> None:
+    whole(folder, "x.yaml")
     [sft], [made], [llama] = (
         list((folder / "runs" / "exchange" / name).iterdir()) for name in ("sft", "export", "llama")
     )

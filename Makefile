@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+TWINS  := tests/jobs/test_tiny.py tests/jobs/test_twins.py tests/jobs/test_run.py
 
 .PHONY: quickstart test twins long chaos lint bench clean
 
@@ -12,7 +13,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 twins: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not chaos" tests/jobs/test_tiny.py tests/jobs/test_twins.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not chaos" $(TWINS)
 
 long: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long and not chaos"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.report_compared import compared_section
 from jobs.report_costs import costs, costs_section, dollars, kwh, price_of
 from jobs.report_read import EVALUATION, RunSeen, Seen, listed, mapping, moment, read_json, read_run
 from jobs.report_stages import stage_section
@@ -86,6 +87,7 @@ def sections_of(run: RunSeen) -> Iterator[tuple[str, str]]:
         if one.folder:
             yield one.name, part(one.name, partial(stage_section, run, one))
     more: Mapping[str, Callable[[RunSeen], Iterable[str]]] = {
+        "Pretrainings compared": compared_section,
         "Who answers what": answers_section,
         "Evaluation": evaluations,
         "Cost and energy": costs_section,

@@ -35,10 +35,14 @@ def library(source: str, values: tuple[str, ...]) -> ctypes.CDLL | None:
         return None
     file = Path(__file__).with_name(source)
     words = [compiler, *FLAGS, *(f"-D{value}" for value in values)]
-    with kept(f"{file.stem}-{identity(file, words)}.so") as place:
-        if not place.exists() and not build(words, file, place):
-            return None
-        return ctypes.CDLL(str(place))
+    try:
+        with kept(f"{file.stem}-{identity(file, words)}.so") as place:
+            if not place.exists() and not build(words, file, place):
+                return None
+            return ctypes.CDLL(str(place))
+    except OSError as error:  # a full disk, a folder that nothing may be executed from, ...
+        logger.warning("%s is not used, torch takes its place: %s", source, error)
+        return None
 
 
 def build(words: list[str], source: Path, place: Path) -> bool:

@@ -45,3 +45,12 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(home: Path):
 def test_what_does_not_compile_leaves_nothing(home: Path):
     assert library("attend.c", ("BF16=2", "FEATURES=nonsense")) is None
     assert not list(home.iterdir())
+
+
+def test_a_library_that_cannot_be_loaded_is_done_without(home: Path):
+    assert library(*SOURCE) is not None
+    [kept] = home.iterdir()
+    library.cache_clear()
+    kept.unlink()  # else the one that is loaded would change
+    kept.write_bytes(b"half of it")
+    assert library(*SOURCE) is None

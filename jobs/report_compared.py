@@ -8,7 +8,8 @@ from jobs.report_read import RunSeen, Seen
 from llm.metrics import Event
 from llm.page import shown
 from llm.panels import Panel, held_out, points
-from llm.training_report import plot
+from llm.plots import draw_panel, label
+from llm.training_report import framed
 
 COLOURS = ("held", "lost", "kept", "more", "soft")
 
@@ -37,22 +38,25 @@ def compared_section(run: RunSeen) -> Iterator[str]:
 
 def compared(stages: list[Seen], figure: Figure) -> str:
     """A curve for each stage that has the figure; nothing for one alone."""
-    curve = held_out(figure.key)
-    having = [one for one in stages if points(one.log, curve).last is not None][: len(COLOURS)]
-    if len(having) < 2:
+    courses = ((one.name, points(learned(one), held_out(figure.key))) for one in stages)
+    found = {name: at for name, at in courses if at.last is not None}
+    if len(found) < 2:
         return ""
     log: list[Event] = [
-        {"event": "validation", "step": step, key_of(one): value}
-        for one in having
-        for step, value in zip(*points(one.log, curve), strict=True)
+        {"event": "validation", "step": step, f"of {name}": value}
+        for name, at in found.items()
+        for step, value in zip(*at, strict=True)
     ]
     curves = [
-        curve._replace(key=key_of(one), name=shown(one.name), colour=colour)
-        for one, colour in zip(having, COLOURS, strict=False)
+        held_out(f"of {name}")._replace(name=shown(name), colour=colour)
+        for name, colour in zip(found, COLOURS, strict=False)
     ]
-    return plot(Panel(figure.title, figure.note, tuple(curves)), log)
+    drawing = draw_panel(Panel(figure.title, figure.note, tuple(curves)), log)
+    last = " / ".join(label(at.last) for at in found.values() if at.last is not None)
+    names = {curve.name: curve.colour for curve in curves}
+    return framed(figure.title, last, drawing, names, figure.note)
 
 
-def key_of(one: Seen) -> str:
-    """A stage's figure among those of others."""
-    return f"of {one.name}"
+def learned(one: Seen) -> list[Event]:
+    """Its log without what was measured before any step, beside which all else would look alike."""
+    return [event for event in one.log if event.get("step")]

@@ -22,6 +22,7 @@ def test_two_pretrainings_are_curves_of_one_plot_with_their_names():
     [section] = compared_section(run_of(small, large, other))
     assert section.count("<svg") == 1 and "Bits per byte" in section
     assert ">small<" in section and "&lt;large&gt;" in section and "other" not in section
+    assert "2.5 / 2" in section, "where they have come to"
 
 
 def test_one_pretraining_is_compared_with_nothing():

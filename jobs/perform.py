@@ -223,6 +223,8 @@ def write_model_out(work: Work) -> Metrics:
         )
     how, size = f"{metrics['architecture']} in {metrics['dtype']}", size_of(metrics["bytes"])
     work.say(f"{how}, {size} of weights, for whoever reads {stage.format}")
+    if differs := metrics.get("differs"):
+        work.say(differs)
     return metrics
 
 

@@ -1,5 +1,6 @@
 """The pretrainings of a run in one plot: what an architecture, a size or a rate makes of the same
-text. Only held-out figures that two of them have are drawn, and no more than there are colours."""
+text. Only held-out figures that two of them have are drawn, and no more than there are colours;
+where text is foretold its losses say the same as bits per byte, and are left out."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 from jobs.report_read import RunSeen, Seen
 from llm.metrics import Event
 from llm.page import shown
-from llm.panels import Panel, held_out, points
+from llm.panels import Panel, Points, held_out, points
 from llm.plots import draw_panel, label
 from llm.training_report import framed
 
@@ -20,11 +21,13 @@ class Figure(NamedTuple):
     key: str
     title: str
     note: str
+    beside: str = ""
+    """Another figure, which speaks for those that have it."""
 
 
 FIGURES = (
     Figure("bpb", "Bits per byte", "What a byte of held-out text costs each of them."),
-    Figure("loss", "Loss", "On held-out text, in nats; comparable where tokenizer and task are."),
+    Figure("loss", "Loss", "On what is hidden of held-out text, in nats.", beside="bpb"),
 )
 
 
@@ -38,8 +41,8 @@ def compared_section(run: RunSeen) -> Iterator[str]:
 
 def compared(stages: list[Seen], figure: Figure) -> str:
     """A curve for each stage that has the figure; nothing for one alone."""
-    courses = ((one.name, points(learned(one), held_out(figure.key))) for one in stages)
-    found = {name: at for name, at in courses if at.last is not None}
+    courses = {one.name: course(one, figure.key) for one in stages if not has(one, figure.beside)}
+    found = {name: at for name, at in courses.items() if at.last is not None}
     if len(found) < 2:
         return ""
     log: list[Event] = [
@@ -55,6 +58,16 @@ def compared(stages: list[Seen], figure: Figure) -> str:
     last = " / ".join(label(at.last) for at in found.values() if at.last is not None)
     names = {curve.name: curve.colour for curve in curves}
     return framed(figure.title, last, drawing, names, figure.note)
+
+
+def has(one: Seen, key: str) -> bool:
+    """Whether it has a figure at all."""
+    return bool(key) and course(one, key).last is not None
+
+
+def course(one: Seen, key: str) -> Points:
+    """A held-out figure over the steps."""
+    return points(learned(one), held_out(key))
 
 
 def learned(one: Seen) -> list[Event]:

@@ -88,7 +88,7 @@ def export_gguf(
     writer.add_vocab_size(vocab)
     writer.add_file_type(getattr(gguf.LlamaFileType, FILE_TYPES[config.dtype]))
     say_shape(writer, model, family, gguf.RopeScalingType)
-    say_tokenizer(writer, tokenizer, is_chat(artifact))
+    differs = say_tokenizer(writer, tokenizer, is_chat(artifact))
     kind = gguf.GGMLQuantizationType
     for name, tensor in tensors(artifact, model, family, vocab):
         small = tensor.dim() == 1 or name.startswith("position")  # as llama.cpp wants them
@@ -104,6 +104,7 @@ def export_gguf(
         "dtype": config.dtype,
         "files": 1,
         "bytes": (folder / FILE).stat().st_size,
+        **({"differs": differs} if differs else {}),
     }
 
 
@@ -140,8 +141,9 @@ def say_shape(writer: Any, model: ModelConfig, family: Family, scaling: Any) -> 
         writer.add_rope_scaling_factor(model.rope.factor)
 
 
-def say_tokenizer(writer: Any, tokenizer: Tokenizer, chat: bool) -> None:
-    """Tokens, what they are, and which of them begin and end texts."""
+def say_tokenizer(writer: Any, tokenizer: Tokenizer, chat: bool) -> str:
+    """Tokens, what they are, and which of them begin and end texts; returns what llama.cpp reads
+    otherwise."""
     told = described(tokenizer)
     writer.add_tokenizer_model(told.model)
     writer.add_tokenizer_pre(told.pre)
@@ -167,6 +169,7 @@ def say_tokenizer(writer: Any, tokenizer: Tokenizer, chat: bool) -> None:
     if chat:
         writer.add_eot_token_id(ids[END])
         writer.add_chat_template(template_of(tokenizer))
+    return told.differs
 
 
 def template_of(tokenizer: Tokenizer) -> str:

@@ -1,8 +1,10 @@
 """A tokenizer as llama.cpp has it: kinds of tokens, scores or merges, and how text is cut first.
 
 Byte-level BPE of others goes as "gpt2" with the name of its cut, unigram models trained here as
-"t5", bpe and char models trained here as "llama". What llama.cpp cannot cut the same is an error:
-it knows cuts by name, not by their patterns. U+2581 in a text is a space to llama.cpp.
+"t5", bpe models trained here as "llama"; char models as one or the other, for "llama" spells what
+it does not know in bytes and ends where there are none. "t5" knows no bytes: in the export of a
+unigram model that has them stands how it differs. What llama.cpp cannot cut the same otherwise is
+an error: it knows cuts by name, not by their patterns. U+2581 in a text is a space to llama.cpp.
 """
 
 import json
@@ -11,9 +13,15 @@ from typing import Any, NamedTuple
 
 from llm.errors import ArtifactError
 from llm.foreign_tokenizer import ForeignTokenizer, steps
-from llm.hf_tokenizer import UNIGRAM, WORD
+from llm.hf_tokenizer import CHAR, UNIGRAM, WORD
 from llm.model_file import fields, read_model_file
 from llm.tokenizer import SPACE, Tokenizer
+
+DIFFERS = (
+    "llama.cpp reads characters without a token of their own as unknown, where here they are "
+    "spelled in bytes; other text gives the same tokens; with a tokenizer of model: bpe all does"
+)
+"""Of unigram models with byte_fallback."""
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
 """Kinds of tokens in a file."""
@@ -35,6 +43,8 @@ class Described(NamedTuple):
     merges: list[str]
     normalizer: bytes
     """sentencepiece's table of characters; empty: none."""
+    differs: str = ""
+    """Where llama.cpp cuts otherwise, and the remedy."""
 
 
 def described(tokenizer: Tokenizer) -> Described:
@@ -85,12 +95,16 @@ def of_ours(tokenizer: Tokenizer) -> Described:
     tests = {CONTROL: model.is_control, UNKNOWN: model.is_unknown, BYTE: model.is_byte}
     kinds = [next((kind for kind, test in tests.items() if test(id)), NORMAL) for id in ids]
     table: bytes = fields(sections.get(3, b"")).get(2, b"")
-    name = "t5" if kind == UNIGRAM else "llama"
-    if table and name == "llama":
-        raise unlike(tokenizer.path, "a bpe or char model with normalize: nfkc")
+    spells = BYTE in kinds
+    name = "t5" if kind == UNIGRAM or (kind == CHAR and not spells) else "llama"
+    if name == "llama" and not spells:
+        raise unlike(tokenizer.path, "a bpe model without byte_fallback")
+    if name == "llama" and table:
+        raise unlike(tokenizer.path, "a bpe or char model with byte_fallback and normalize: nfkc")
     tokens = [model.id_to_piece(id).replace(" ", SPACE) for id in ids]
     scores = [model.get_score(id) for id in ids]
-    return Described(name, "default", tokens, kinds, scores, [], table)
+    differs = DIFFERS if name == "t5" and spells else ""
+    return Described(name, "default", tokens, kinds, scores, [], table, differs)
 
 
 def unlike(path: Path, what: str) -> ArtifactError:

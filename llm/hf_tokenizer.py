@@ -36,8 +36,8 @@ Json = dict[str, Any]
 
 TEMPLATE = "chat_template.jinja"
 
-UNIGRAM, WORD = 1, 3
-"""Field model_type of a sentencepiece model; the others are 2, bpe, and 4, char."""
+UNIGRAM, WORD, CHAR = 1, 3, 4
+"""Field model_type of a sentencepiece model; the other is 2, bpe."""
 
 
 def write_hf_tokenizer(tokenizer: Path, folder: Path, context: int) -> bool:

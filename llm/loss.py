@@ -32,6 +32,9 @@ IGNORED = -1
 ROWS = 256
 """That are taken at a time."""
 
+VALUES: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("FP32",)}
+"""What loss.c is compiled with."""
+
 
 class Drift:
     """How far the softmax's sum Z is from 1: what `price` (PaLM's z-loss) is put on.
@@ -131,7 +134,8 @@ def loss_and_slope(
     loss + price x squares, by the logits, which it may replace: (rows, V), (rows, 1), (rows, 1) ->
     (rows, V).
     """
-    if logits.dtype == torch.bfloat16 and logits.device.type == "cpu" and native() is not None:
+    traced = torch.compiler.is_compiling()  # then torch makes one of its own
+    if logits.device.type == "cpu" and not traced and native(logits.dtype) is not None:
         return loss_and_slope_in_c(logits, chosen, counts, price)
     log_p = torch.log_softmax(logits, -1, dtype=torch.float32)
     log_p_chosen = log_p.gather(1, chosen)
@@ -145,7 +149,7 @@ def loss_and_slope_in_c(
     logits: Tensor, chosen: Tensor, counts: Tensor, price: float
 ) -> tuple[Tensor, Tensor]:
     """The same in one way through the logits (loss.c), instead of torch's eight."""
-    lose = native()
+    lose = native(logits.dtype)
     assert lose is not None
     logits, chosen, counts = logits.contiguous(), chosen.contiguous(), counts.contiguous()
     losses, log_z = torch.empty_like(counts), torch.empty_like(counts)
@@ -156,9 +160,11 @@ def loss_and_slope_in_c(
 
 
 @cache
-def native() -> Callable[..., None] | None:
-    """The function of loss.c; None where it cannot be had."""
-    loaded = library("loss.c", ())
+def native(dtype: torch.dtype) -> Callable[..., None] | None:
+    """The function of loss.c for logits of a precision; None where it cannot be had."""
+    if dtype not in VALUES:
+        return None
+    loaded = library("loss.c", VALUES[dtype])
     if loaded is None:
         return None
     lose: Callable[..., None] = loaded.lose

@@ -42,6 +42,8 @@ static inline vector load_floats(const float *from) {
     return all;
 }
 
+static inline void store_floats(float *to, vector values) { memcpy(to, &values, sizeof values); }
+
 static inline vector counting(void) {
     return (vector){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 }

@@ -8,6 +8,8 @@ backward pass, clipping at 1, AdamW. Run by the Python that has its packages.
 import json
 import resource
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -165,6 +167,13 @@ def litgpt(task: dict[str, Any]) -> Step:
 
 def transformers(task: dict[str, Any]) -> Step:
     """Llama of transformers in a plain loop."""
+    model = llama(task)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), fused=True)
+    return stepping(task, model, optimizer, lambda call, x, y: call(input_ids=x, labels=x).loss)
+
+
+def llama(task: dict[str, Any]) -> Any:
+    """Llama of transformers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -177,9 +186,58 @@ def transformers(task: dict[str, Any]) -> Step:
         tie_word_embeddings=True,
         use_cache=False,
     )
-    model = LlamaForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), fused=True)
-    return stepping(task, model, optimizer, lambda call, x, y: call(input_ids=x, labels=x).loss)
+    return LlamaForCausalLM(config)
+
+
+def trainer(task: dict[str, Any]) -> Step:
+    """The same model in the Trainer of transformers, which lets steps pass one at a time.
+
+    It compiles nothing unless asked to, and is not asked to.
+    """
+    from transformers import Trainer, TrainingArguments
+
+    told = TrainingArguments(
+        output_dir=tempfile.gettempdir(),  # where nothing is written
+        max_steps=10**6,
+        per_device_train_batch_size=task["batch"],
+        learning_rate=6e-4,
+        use_cpu=True,
+        bf16=task["precision"] == "bf16",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    gate = Gate()
+    rows = torch.randint(task["vocabulary"], (4096, task["context"]))
+    data = [{"input_ids": row, "labels": row} for row in rows]
+    inside = Trainer(llama(task), told, train_dataset=data, callbacks=[gate])
+    threading.Thread(target=inside.train, daemon=True).start()
+    return gate.step
+
+
+class Gate:
+    """A callback of Trainer that waits before each step until it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked, self.taken = threading.Semaphore(0), threading.Semaphore(0)
+
+    def step(self) -> None:
+        """Let one pass."""
+        self.asked.release()
+        self.taken.acquire()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.asked.acquire()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.taken.release()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Of all else nothing is wanted."""
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda *_, **__: None
 
 
 def stepping(
@@ -222,6 +280,7 @@ CONTENDERS = {
     "nanogpt": nanogpt,
     "litgpt": litgpt,
     "transformers": transformers,
+    "trainer": trainer,
 }
 
 if __name__ == "__main__":

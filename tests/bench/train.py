@@ -3,12 +3,14 @@
 The same shapes, batch and threads; some steps of each in turns, so that whatever else the machine
 does disturbs all alike. Floor: the products of a step alone, in the same precision. Each contender
 runs as it comes: ours with the allocator's settings that its workers have (llm/allocator.py), of
-transformers also one that was given them. With OMP_NUM_THREADS=1 seconds are the processor's.
+transformers also one that was given them; its Trainer compiles nothing in any table. With
+OMP_NUM_THREADS=1 seconds are the processor's.
 
     HUMPTY_NANOGPT=FOLDER HUMPTY_LITGPT_PYTHON=VENV/bin/python python -m tests.bench train
     HUMPTY_TRAIN="s bf16 compiled" ... only that; words of a kind leave the others out
 
-nanoGPT: a checkout of karpathy/nanoGPT. litgpt: a venv with `litgpt` and torch below 2.14.
+nanoGPT: a checkout of karpathy/nanoGPT. litgpt: a venv with `litgpt` and torch below 2.14. Trainer
+needs accelerate, and runs in the venv of TRL's benchmarks.
 """
 
 import os
@@ -20,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llm.allocator import MEMORY
-from tests.bench._peer import Peer
+from tests.bench._peer import Peer, trl_python
 
 ROUNDS = 5
 SIZES = {
@@ -66,6 +68,7 @@ def contenders() -> dict[str, str]:
     """Names, and the Python of each; says who is missing."""
     found = {"ours": sys.executable, "floor": sys.executable, "transformers": sys.executable}
     found[TUNED] = sys.executable
+    found["trainer"] = str(trl_python())
     for name, variable in (("nanogpt", "HUMPTY_NANOGPT"), ("litgpt", "HUMPTY_LITGPT_PYTHON")):
         value = os.environ.get(variable)
         if value is None:

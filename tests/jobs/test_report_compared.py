@@ -25,6 +25,15 @@ def test_two_pretrainings_are_curves_of_one_plot_with_their_names():
     assert "2.5 / 2" in section, "where they have come to"
 
 
+def test_losses_are_compared_of_those_that_fill_in_alone():
+    first = trained("first", {"bpb": 4.0, "loss": 9.0}, {"bpb": 3.0, "loss": 8.0})
+    masked = trained("masked", {"loss": 9.0}, {"loss": 7.0})
+    gaps = trained("gaps", {"loss": 9.0}, {"loss": 6.5})
+    assert not list(compared_section(run_of(first, masked)))
+    [section] = compared_section(run_of(first, masked, gaps))
+    assert "7 / 6.5" in section and ">first<" not in section
+
+
 def test_one_pretraining_is_compared_with_nothing():
     alone = trained("alone", {"bpb": 4.0}, {"bpb": 3.0})
     assert not list(compared_section(run_of(alone)))

@@ -115,6 +115,19 @@ def test_sweep(ray_cluster: None, place: Path) -> None:
     assert figures(spec, "search")["trials"]["done"] == 2
 
 
+def test_presets(ray_cluster: None, place: Path) -> None:
+    names = ("humpty", "gpt2", "llama", "window", "bert", "t5")
+    small: list[str] = []
+    for name in names:
+        small += [f"stages.{name}.steps=4", f"stages.{name}.validate_every=2"]
+        small += [f"stages.{name}.batch=4", f"stages.{name}.micro_batch=2"]
+    spec = twin(place, "presets.yaml", *small)
+    measured = [figures(spec, name) for name in names]
+    assert [one["validation"].get("bpb", 0) > 0 for one in measured] == 4 * [True] + 2 * [False]
+    report = (spec.folder / "report.html").read_text()
+    assert report.count("Bits per byte") and report.count("what is hidden of held-out text")
+
+
 def test_scaling(ray_cluster: None, place: Path) -> None:
     ladder = ["stages.ladder.depths=[1,2,3]", "stages.ladder.budgets=[5e7,1e8,2e8,4e8]"]
     small = ["stages.pretrain.model={aspect: 8, context: 32}", "stages.pretrain.batch=2"]

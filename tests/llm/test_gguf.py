@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from llm.artifact import read_model
-from llm.config import RopeConfig
+from llm.config import RopeConfig, TokenizerConfig
 from llm.errors import ArtifactError
 from llm.exchange_config import ExportConfig
 from llm.gguf_export import export_gguf, neighbours
 from llm.hf_import import import_model
 from llm.tokenizer import Tokenizer
-from tests.llm.foreign import write_foreign
+from llm.tokenizer_trainer import train
+from tests.llm.foreign import SAMPLE, write_foreign
 from tests.llm.test_exchange import GPT2, LLAMA_3, artifact, tokenizer, write_theirs
 
 gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install -e '.[gguf]'")
@@ -109,3 +110,15 @@ def test_what_llama_cpp_cannot_compute_is_said(tokenizer: Tokenizer, tmp_path: P
     with pytest.raises(ArtifactError, match="mlp 'geglu' has no counterpart in llama"):
         written(source, tmp_path / "theirs")
     assert not list((tmp_path / "theirs").iterdir())
+
+
+def test_what_llama_cpp_reads_otherwise_is_said(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    config = ExportConfig(format="gguf")
+    figures = export_gguf(artifact(tmp_path / "ours", tokenizer), tmp_path / "theirs", config)
+    assert "spelled in bytes" in figures["differs"]
+    bare = TokenizerConfig(model="bpe", vocab_size=110, byte_fallback=False)
+    train(SAMPLE, bare, tmp_path / "bare.model", seed=0)
+    source = artifact(tmp_path / "bare", Tokenizer(tmp_path / "bare.model"))
+    with pytest.raises(ArtifactError, match="a bpe model without byte_fallback has no counterpart"):
+        written(source, tmp_path / "never")

@@ -9,8 +9,9 @@ OMP_NUM_THREADS=1 seconds are the processor's.
     HUMPTY_NANOGPT=FOLDER HUMPTY_LITGPT_PYTHON=VENV/bin/python python -m tests.bench train
     HUMPTY_TRAIN="s bf16 compiled" ... only that; words of a kind leave the others out
 
-nanoGPT: a checkout of karpathy/nanoGPT. litgpt: a venv with `litgpt` and torch below 2.14. Trainer
-needs accelerate, and runs in the venv of TRL's benchmarks.
+nanoGPT: a checkout of karpathy/nanoGPT. litgpt: a venv with `litgpt` and torch below 2.14. Trainer:
+HUMPTY_TRAINER_PYTHON, a venv with `transformers`, `accelerate` and that torch. At size m all of
+them together want 20 GB.
 """
 
 import os
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llm.allocator import MEMORY
-from tests.bench._peer import Peer, trl_python
+from tests.bench._peer import Peer
 
 ROUNDS = 5
 SIZES = {
@@ -37,6 +38,12 @@ STEPS = {"xs": 8, "s": 2, "m": 1}
 PRECISIONS = ("fp32", "bf16")
 WAYS = ("eager", "compiled")
 THREADS = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+OTHERS = {
+    "nanogpt": "HUMPTY_NANOGPT",
+    "litgpt": "HUMPTY_LITGPT_PYTHON",
+    "trainer": "HUMPTY_TRAINER_PYTHON",
+}
+"""What each needs."""
 TUNED = "transformers, our allocator"
 
 Turns = dict[str, list[dict[str, Any]]]
@@ -68,13 +75,12 @@ def contenders() -> dict[str, str]:
     """Names, and the Python of each; says who is missing."""
     found = {"ours": sys.executable, "floor": sys.executable, "transformers": sys.executable}
     found[TUNED] = sys.executable
-    found["trainer"] = str(trl_python())
-    for name, variable in (("nanogpt", "HUMPTY_NANOGPT"), ("litgpt", "HUMPTY_LITGPT_PYTHON")):
+    for name, variable in OTHERS.items():
         value = os.environ.get(variable)
         if value is None:
             print(f"no comparison with {name}: set {variable}")
         else:
-            found[name] = value if name == "litgpt" else sys.executable
+            found[name] = value if variable.endswith("PYTHON") else sys.executable
     return found
 
 

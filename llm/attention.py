@@ -21,6 +21,9 @@ from llm.positions import Rotation, rotate
 LONGEST_BY_PRODUCTS = 512
 """Keys; see `products_are_faster`."""
 
+SHORTEST_IN_C = 48
+"""Tokens; llm/causal.py works out 64 at least, of which less than these are too few."""
+
 
 class Attention(nn.Module):
     """Mixes each token with those before it."""
@@ -89,7 +92,8 @@ def attend(
         # is_causal would align the triangle with the first key, not with the last
         mask = causal_mask(new, seen, query.device)
     causal = new == seen and mask is None
-    if causal and not dropout and takes(query.dtype, query.device, query.size(-1)):
+    long = new >= SHORTEST_IN_C and not dropout
+    if causal and long and takes(query.dtype, query.device, query.size(-1)):
         return attend_causally(query, key, value)
     if products_are_faster(query, key):
         return attend_by_products(query, key, value, dropout, mask)

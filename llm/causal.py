@@ -1,4 +1,4 @@
-"""Causal attention of a training in C (causal.c), for bf16 on processors without matrix tiles.
+"""Causal attention of a training in C (causal.c): in fp32, and in bf16 without matrix tiles.
 
 torch's fused kernel for CPUs is made for matrix tiles (AMX), and products in the open store all
 scores, half of which nobody sees. Milliseconds there and back, one thread of a Zen 4, 64 features a
@@ -24,22 +24,28 @@ MOST_FEATURES = 256
 TILES = torch.cpu._is_amx_tile_supported()
 """Whether this processor has AMX, for which torch's fused kernel is made."""
 
+VALUES: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("FP32",)}
+"""What causal.c is compiled with."""
+
 
 def takes(dtype: torch.dtype, device: torch.device, features: int) -> bool:
     """Whether `attend_causally` is there for heads of so many features, and the faster way."""
-    return dtype == torch.bfloat16 and device.type == "cpu" and not TILES and available(features)
+    if device.type != "cpu" or (dtype == torch.bfloat16 and TILES):
+        return False
+    return dtype in VALUES and available(features, dtype)
 
 
 @torch.compiler.assume_constant_result
-def available(features: int) -> bool:
+def available(features: int, dtype: torch.dtype = torch.bfloat16) -> bool:
     """Whether this machine has the functions for heads of so many features."""
-    return features % LANES == 0 and features <= MOST_FEATURES and native(features) is not None
+    fits = features % LANES == 0 and features <= MOST_FEATURES
+    return fits and native(features, dtype) is not None
 
 
 @cache
-def native(features: int) -> ctypes.CDLL | None:
+def native(features: int, dtype: torch.dtype) -> ctypes.CDLL | None:
     """The functions for heads of so many features; None where they cannot be had."""
-    loaded = library("causal.c", (f"FEATURES={features}",))
+    loaded = library("causal.c", (f"FEATURES={features}", *VALUES[dtype]))
     if loaded is None:
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
@@ -68,7 +74,7 @@ def attend_forward(
     """What queries find, and the logarithms of the sums of their scores' powers, (B, H, T) fp32."""
     query, key, value = lined(query), lined(key), lined(value)
     mixed, logs = like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
-    loaded = native(query.size(-1))
+    loaded = native(query.size(-1), query.dtype)
     assert loaded is not None
     given = (query, key, value, mixed)
     loaded.attend_forward(
@@ -94,7 +100,7 @@ def attend_backward(
     query, key, value, mixed, grad = map(lined, (query, key, value, mixed, grad))
     logs = logs.contiguous()
     found = like(query), like(key), like(value)
-    loaded = native(query.size(-1))
+    loaded = native(query.size(-1), query.dtype)
     assert loaded is not None
     given = (query, key, value, mixed, grad, *found)
     loaded.attend_backward(

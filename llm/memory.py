@@ -62,6 +62,9 @@ LONGEST_BY_PRODUCTS = 512
 MOST_FEATURES = 256
 """Of a head; as in llm/causal.py, which does, too."""
 
+SHORTEST_IN_C = 48
+"""As in llm/attention.py."""
+
 ROWS_OF_LOSS = 256
 """As in llm/loss.py, which does, too."""
 
@@ -91,7 +94,8 @@ def in_c(model: ModelConfig) -> bool:
     """Whether attention is that of llm/causal.py, which keeps no scores, if there is a compiler."""
     features = model.width // model.heads
     plain = model.family == "decoder" and model.positions != "alibi" and not model.dropout
-    return plain and features % 16 == 0 and features <= MOST_FEATURES
+    long = model.context >= SHORTEST_IN_C
+    return plain and long and features % 16 == 0 and features <= MOST_FEATURES
 
 
 def memory(model: ModelConfig, vocab: int, layout: Layout, kernels: Kernels) -> dict[str, int]:

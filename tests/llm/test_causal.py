@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from llm import causal, memory
+from llm import attention, causal, memory
 from llm.attention import attend_by_products, first_seen, seen_mask
 from llm.causal import attend_causally, available
 
@@ -120,5 +120,6 @@ def test_what_began_before_is_not_seen(lengths: tuple[int, ...], window: int, dt
         assert distance(mine, true) < ERROR[dtype]
 
 
-def test_the_reckoning_of_memory_knows_which_heads_fit():
+def test_the_reckoning_of_memory_knows_what_is_done_in_c():
     assert memory.MOST_FEATURES == causal.MOST_FEATURES
+    assert memory.SHORTEST_IN_C == attention.SHORTEST_IN_C

@@ -1,9 +1,12 @@
 """Causal attention of a training in C (causal.c): in fp32, and in bf16 without matrix tiles.
 
-torch's fused kernel for CPUs is made for matrix tiles (AMX), and products in the open store all
-scores, half of which nobody sees. Milliseconds there and back, one thread of a Zen 4, 64 features a
-head, here / by products / fused: 8 x 6 heads, 256 tokens 12.9 / 24.1 / 45.4; 4 x 12 heads, 512
-tokens 39.5 / 83 / 153; 12 heads, 2048 tokens 136 / 537 / 322 (`python -m tests.bench attention`).
+torch's fused kernel for CPUs works out much of what nobody sees, and its bf16 is made for matrix
+tiles (AMX); products in the open store all scores. Milliseconds there and back, one thread of a Zen
+4, 64 features a head, here / by products / fused (`python -m tests.bench attention`):
+
+    8 x 6 heads, 256 tokens     bf16  13 /  24 /  45    fp32  22 /   48 /  39
+    4 x 12 heads, 512 tokens          40 /  83 / 153          72 /  257 / 151
+    12 heads, 2048 tokens            136 / 537 / 322         249 / 1017 / 368
 
 Compiled code calls it as one operator and knows its gradient, so layers around it stay whole.
 

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m tests.bench attention
 
-bf16, shapes of llm/causal.py's users; milliseconds of the processor, the best of some turns.
+Shapes of llm/causal.py's users; milliseconds of the processor, the best of some turns.
 """
 
 import time
@@ -39,22 +39,26 @@ WAYS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def main() -> None:
-    """A row for each shape."""
+    """A table for each precision, with a row for each shape."""
     torch.set_num_threads(1)
-    table = Table(title=f"attention there and back, bf16, ms of one core, best of {TURNS}")
-    table.add_column("texts x heads x tokens x features")
-    for name in WAYS:
-        table.add_column(name, justify="right")
-    for shape in SHAPES:
-        best = times(*shape)
-        table.add_row(" x ".join(map(str, shape)), *(f"{best[name]:.1f}" for name in WAYS))
-    Console().print(table)
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        title = f"attention there and back, {precision}, ms of one core, best of {TURNS}"
+        table = Table(title=title)
+        table.add_column("texts x heads x tokens x features")
+        for name in WAYS:
+            table.add_column(name, justify="right")
+        for shape in SHAPES:
+            best = times(dtype, *shape)
+            table.add_row(" x ".join(map(str, shape)), *(f"{best[name]:.1f}" for name in WAYS))
+        Console().print(table)
 
 
-def times(texts: int, heads: int, tokens: int, features: int) -> dict[str, float]:
+def times(
+    dtype: torch.dtype, texts: int, heads: int, tokens: int, features: int
+) -> dict[str, float]:
     """The ways in turns."""
-    qkv = torch.randn(texts, tokens, 3 * heads, features).bfloat16().requires_grad_()
-    grad = torch.randn(texts, tokens, heads, features).bfloat16().transpose(1, 2)
+    qkv = torch.randn(texts, tokens, 3 * heads, features, dtype=dtype, requires_grad=True)
+    grad = torch.randn(texts, tokens, heads, features, dtype=dtype).transpose(1, 2)
     parts = [part.transpose(1, 2) for part in qkv.split(heads, dim=2)]
     best = dict.fromkeys(WAYS, float("inf"))
     for _ in range(TURNS):

@@ -19,7 +19,10 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp")
+FLAGS = (
+    *("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp"),
+    "-fno-strict-aliasing",  # links of causal.c are numbers by another type
+)
 PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
 """Beginnings of the lines of /proc/cpuinfo that say what a processor can do."""
 

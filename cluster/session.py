@@ -50,6 +50,9 @@ WORKER_ENVIRONMENT = {
 NEVER_RECLAIMED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 """Nobody takes this machine back; saves every group a process that would listen for it."""
 
+START_WAIT_S = 120
+"""A machine that others keep busy has taken longer than Ray's 30."""
+
 QUIET = {
     # The controller notices ends and falls at this interval (Ray's default is 2 s).
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -62,8 +65,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray warns on the terminal of ten processes that start together where there are two cores.
     "RAY_worker_maximum_startup_concurrency": "8",
-    # A machine that others keep busy has taken longer than Ray's 30 s.
-    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_raylet_start_wait_time_s": str(START_WAIT_S),
 }
 
 
@@ -141,7 +143,7 @@ def connect(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> None:
     if (address := os.environ.get("RAY_ADDRESS", "")) not in ("", "local"):
         join(address)
         return
-    with environment({**WORKER_ENVIRONMENT, **NEVER_RECLAIMED}), hangups_kept_away():
+    with environment({**WORKER_ENVIRONMENT, **NEVER_RECLAIMED}), hangups_kept_away(), in_time():
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, cpus_of(config, actors), cpus),
@@ -150,6 +152,21 @@ def connect(config: ClusterConfig, actors: int = 0, cpus: int = 0) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Ray that does not come up for long, which it tells by a bare Exception, is a UserError."""
+    try:
+        yield
+    except Exception as error:
+        if "timed out" not in str(error):
+            raise
+        raise UserError(
+            f"Ray did not start on this machine in {START_WAIT_S} s: it is too busy or short of "
+            "memory; end other work and run the same command again, what is done stays done "
+            "(its logs: /tmp/ray/session_latest/logs)"
+        ) from error
 
 
 @contextmanager

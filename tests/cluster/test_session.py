@@ -63,6 +63,18 @@ def test_what_is_no_address_for_a_run_is_refused_with_the_way_there_is(
     assert not started
 
 
+def test_a_machine_too_busy_for_ray_is_told_without_a_traceback(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session.ray, "init", late)
+    with pytest.raises(UserError, match=r"did not start .* in 120 s.*run the same command"):
+        session.connect(ClusterConfig(workers=2, cpus_per_worker=1), actors=0)
+
+
 def test_where_nobody_listens_no_cluster_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"127.0.0.1:1: no cluster answers there"):
         session.join("127.0.0.1:1")

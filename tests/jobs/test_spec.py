@@ -19,6 +19,7 @@ from jobs.spec import Spec, SpecFile
 from jobs.stages import GenerateStage, PretrainStage, TokenizerStage
 from llm.config import TrainConfig
 from llm.errors import SpecError
+from llm.presets import PRESETS
 
 JOBS = Path(__file__).parents[2] / "jobs"
 SHIPPED = sorted(JOBS.glob("*.yaml"))
@@ -270,6 +271,8 @@ EVALUATED = ("evaluate", "preferred")
 
 def is_named_by_nobody(typo: Typo) -> bool:
     """The last stages, a source and a task may be called anything."""
+    if typo.file.stem == "presets" and typo.key in PRESETS:
+        return True
     last = (
         ("dpo", "ppo")
         if typo.file.stem == "chat"

@@ -123,7 +123,7 @@ def test_presets(ray_cluster: None, place: Path) -> None:
         small += [f"stages.{name}.batch=4", f"stages.{name}.micro_batch=2"]
     spec = twin(place, "presets.yaml", *small)
     measured = [figures(spec, name) for name in names]
-    assert [one["validation"].get("bpb", 0) > 0 for one in measured] == 4 * [True] + 2 * [False]
+    assert ["bpb" in one for one in measured] == 4 * [True] + 2 * [False]
     report = (spec.folder / "report.html").read_text()
     assert report.count("Bits per byte") and report.count("what is hidden of held-out text")
 

@@ -19,16 +19,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from llm.native import LANES, library
+from llm.native import LANES, VALUES, library
 
 MOST_FEATURES = 256
 """Of a head; more would not stay near the processor."""
 
 TILES = torch.cpu._is_amx_tile_supported()
 """Whether this processor has AMX, for which torch's fused kernel is made."""
-
-VALUES: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("FP32",)}
-"""What causal.c is compiled with."""
 
 
 def takes(dtype: torch.dtype, device: torch.device, features: int) -> bool:

@@ -24,16 +24,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from llm.native import library
+from llm.native import VALUES, library
 
 IGNORED = -1
 """Target of a position that has nothing to predict."""
 
 ROWS = 256
 """That are taken at a time."""
-
-VALUES: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("FP32",)}
-"""What loss.c is compiled with."""
 
 
 class Drift:

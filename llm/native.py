@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import torch
+
 logger = logging.getLogger(__name__)
 
 FLAGS = (
@@ -28,6 +30,9 @@ PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features"
 
 LANES = 16
 """Numbers of a vector; as in vectors.h."""
+
+VALUES: dict[torch.dtype, tuple[str, ...]] = {torch.bfloat16: (), torch.float32: ("FP32",)}
+"""What files for numbers of either kind are compiled with."""
 
 
 @cache
